@@ -1,0 +1,34 @@
+"""What a search asks of the thing that it searches."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import Tensor
+
+AUXILIARY = "auxiliary"  # w in the papers: weights trained on the half D_a
+PRIMARY = "primary"  # u in the papers ("y" in IEEE Access 2022): weights trained on the half D_p
+ALPHA = "alpha"  # the architecture parameters, shared by both networks
+
+
+class Problem:
+    """Two losses of weights and alpha, on one pair of batches.
+
+    A problem lives for one step: every call of :meth:`loss` during a step sees the same two batches
+    (thesis, eq. 2.12 and Algorithm 2), but makes a forward pass of its own.
+    """
+
+    def loss(self, network: str, half: str) -> Tensor:
+        """Return the scalar loss of one network on one half's batch, with its graph.
+
+        Args:
+            network: ``'auxiliary'`` (w) or ``'primary'`` (u): whose weights.
+            half: ``'auxiliary'`` (L_a on the batch of D_a) or ``'primary'`` (L_p on the batch of D_p).
+        """
+        raise NotImplementedError
+
+    def frozen_statistics(self, network: str) -> AbstractContextManager:
+        """Context in which forward and backward passes leave the network's running statistics alone.
+
+        Passes that only serve alpha see a batch that already counted in the weights' sub-step.
+        """
+        del network
+        return nullcontext()
