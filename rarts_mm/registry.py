@@ -28,8 +28,20 @@ LOOPS = _child("loop", "LOOPS", "engine")
 HOOKS = _child("hook", "HOOKS", "engine")
 DATASETS = _child("dataset", "DATASETS", "datasets")
 
-# Kinds that MMEngine does not know.
-ALTERNATIONS = Registry("alternation", scope="rarts_mm", locations=["rarts_mm.search"])
-PENALTIES = Registry("penalty", scope="rarts_mm", locations=["rarts_mm.search"])
-ADAPTERS = Registry("width adapter", scope="rarts_mm", locations=["rarts_mm.widths"])
-SPACES = Registry("search space", scope="rarts_mm", locations=["rarts_mm.widths"])
+
+class _OwnRegistry(Registry):
+    """A kind that MMEngine does not know: a root of its own, whatever the default scope."""
+
+    def build(self, cfg, *args, **kwargs):
+        # Without a scope the registry would look for the default one (mmdet, mmpretrain) and warn.
+        return super().build({**cfg, "_scope_": "rarts_mm"}, *args, **kwargs)
+
+
+def _own(name: str, location: str) -> Registry:
+    return _OwnRegistry(name, scope="rarts_mm", locations=[f"rarts_mm.{location}"])
+
+
+ALTERNATIONS = _own("alternation", "search")
+PENALTIES = _own("penalty", "search")
+ADAPTERS = _own("width adapter", "widths")
+SPACES = _own("search space", "widths")

@@ -42,7 +42,9 @@ class Lagrangian:
         """Return (beta/2 |u - w|^2, |u - w|), two scalars."""
         with torch.no_grad():
             norms = torch._foreach_norm(torch._foreach_sub(list(u), list(w)))
-            distance = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
+            # Half precision would overflow in the sum; float64 stays what it is.
+            norms = [norm.to(torch.promote_types(norm.dtype, torch.float32)) for norm in norms]
+            distance = torch.linalg.vector_norm(torch.stack(norms))
         return 0.5 * self.beta * distance**2, distance
 
     def add_coupling_(self, mine: Sequence[Tensor], other: Sequence[Tensor]) -> None:

@@ -1,0 +1,15 @@
+"""RARTS for MMEngine: search a network's widths, prune it, fine-tune what is left.
+
+Importing this package registers its modules; a config needs only
+``custom_imports = dict(imports=['rarts_mm'], allow_failed_imports=False)``.
+"""
+
+from .stack import check_stack
+from .version import __version__
+
+check_stack()
+
+# After the check: with a broken stack these imports would fail with less helpful words.
+from . import engine, models, search, widths  # noqa: E402
+
+__all__ = ["__version__", "engine", "models", "search", "widths"]

@@ -1,0 +1,27 @@
+"""What the command lines call."""
+
+from . import command_line
+from .compress import compress
+from .configs import plain_config, read_config
+from .curve import draw_curve
+from .errors import UsageError
+from .evaluate import evaluate
+from .prune import Pruned, prune
+from .search_checkpoint import latest_search, load_search
+from .train import train, training_config
+
+__all__ = [
+    "Pruned",
+    "UsageError",
+    "command_line",
+    "compress",
+    "draw_curve",
+    "evaluate",
+    "latest_search",
+    "load_search",
+    "plain_config",
+    "prune",
+    "read_config",
+    "train",
+    "training_config",
+]

@@ -1,0 +1,233 @@
+"""The whole chain: baseline, search, prune, fine-tune, test."""
+
+import copy
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import find_latest_checkpoint
+
+from rarts_mm.analysis import ResultsTable, count_flops, environment, latency_of_models
+from rarts_mm.files import digest, write_text
+
+from .configs import plain_config, prepare_registries, read_config, require_search
+from .evaluate import evaluate
+from .input_size import input_size
+from .metrics import headline
+from .preflight import check_files
+from .prune import check_ratio, folder_name, prune
+from .schedule import continued
+from .search_checkpoint import read_checkpoint
+from .stages import Stages
+from .train import train, training_config
+
+
+def compress(
+    config: str | Path,
+    ratio: float,
+    checkpoint: str | Path | None = None,
+    work_dir: str | Path | None = None,
+    control: bool = False,
+    options: dict | None = None,
+) -> ResultsTable:
+    """Run the chain on one config; interrupted, the same call goes on where it stopped.
+
+    Args:
+        config: a search config.
+        ratio: share of the scores to remove.
+        checkpoint: the trained, unpruned model. Without it the config's ``load_from`` is taken, and
+            without that a baseline is trained.
+        work_dir: folder for everything; defaults to ``work_dirs/compress_<name of the config>``.
+        control: also train the baseline on, for as many steps as search and fine-tuning took.
+        options: settings of the config to override.
+
+    Returns:
+        The table of results, also written as ``results.json`` and ``results.md``.
+    """
+    ratio = check_ratio(ratio)
+    cfg = read_config(config, options)
+    require_search(cfg, str(config))
+    work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
+    checkpoint = checkpoint or cfg.get("load_from")
+    if checkpoint is None:
+        check_files(cfg, ("train", "val", "test"))
+    else:
+        check_files(Config(dict(cfg.to_dict(), load_from=str(checkpoint))), ("train", "val", "test"))
+    stages = Stages(
+        work / "stages.json",
+        dict(
+            config=cfg.pretty_text,
+            ratio=ratio,
+            checkpoint=None if checkpoint is None else _identity(str(checkpoint)),
+        ),
+    )
+
+    # Written out, so that every stage can be repeated by hand.
+    search_py, baseline_py = work / "search.py", work / "baseline.py"
+    baseline_cfg = plain_config(cfg, "baseline")
+    write_text(search_py, cfg.pretty_text)
+    write_text(baseline_py, baseline_cfg.pretty_text)
+
+    if checkpoint is None:
+        checkpoint = _train(stages, "baseline", baseline_py, work / "baseline")
+    searched = _train(stages, "search", search_py, work / "search", load_from=str(checkpoint))
+    folder = work / folder_name(ratio)
+    stages.run(
+        "prune",
+        f"python tools/prune.py {search_py} {searched} --ratio {ratio:g} --out {folder}",
+        _prune,
+        search_py,
+        searched,
+        ratio,
+        folder,
+    )
+    pruned_py = folder / "pruned.py"
+    tuned = _train(stages, "finetune", pruned_py, folder / "finetune")
+
+    models = {
+        "baseline": (baseline_py, checkpoint),
+        f"pruned {100 * ratio:g} %": (pruned_py, folder / "pruned.pth"),
+        f"pruned {100 * ratio:g} %, fine-tuned": (pruned_py, tuned),
+    }
+    notes = [f"config: {config}; {100 * ratio:g} % of the scores removed"]
+    if control:
+        epochs = stages.run(
+            "control-plan",
+            "how long search and fine-tuning took",
+            _control_plan,
+            baseline_py,
+            searched,
+            tuned,
+            work / "control.py",
+        )["epochs"]
+        trained_on = _train(
+            stages, "control", work / "control.py", work / "control", load_from=str(checkpoint)
+        )
+        models["baseline, trained on"] = (work / "control.py", trained_on)
+        notes.append(
+            f"baseline, trained on: {epochs} more epochs, the steps of search and fine-tuning"
+        )
+
+    metrics = {
+        name: stages.run(
+            f"test: {name}", f"python tools/test.py {c} {p}", _test, c, p, work / "tests"
+        )
+        for name, (c, p) in models.items()
+    }
+    measured = {k: v for k, v in models.items() if k != "baseline, trained on"}
+    costs = stages.run("costs", "parameters, FLOPs and latency", _costs, measured)
+    table = _table(models, metrics, costs, notes)
+    table.print()
+    table.write(work / "results")
+    print(f"\nwrote {work}/results.md and results.json; the model: {pruned_py}, {tuned}")
+    return table
+
+
+def _identity(checkpoint: str) -> str:
+    return digest(checkpoint) if Path(checkpoint).is_file() else checkpoint
+
+
+def _train(
+    stages: Stages, name: str, config: Path, work_dir: Path, load_from: str | None = None
+) -> Path:
+    options = {} if load_from is None else {"load_from": load_from}
+    resume = (work_dir / "last_checkpoint").is_file()
+    command = f"python tools/train.py {config} --work-dir {work_dir}"
+    if resume:
+        command += " --resume"
+    elif options:
+        command += f" --cfg-options load_from={load_from}"
+    result = stages.run(name, command, _train_stage, config, work_dir, resume, options)
+    return Path(result["checkpoint"])
+
+
+def _train_stage(config: Path, work_dir: Path, resume: bool, options: dict) -> dict:
+    cfg = training_config(
+        config,
+        work_dir=str(work_dir),
+        resume="auto" if resume else None,
+        options=None if resume else options,
+    )
+    train(cfg)
+    return dict(checkpoint=find_latest_checkpoint(str(work_dir)))
+
+
+def _prune(config: Path, checkpoint: Path, ratio: float, folder: Path) -> dict:
+    (result,) = prune(config, checkpoint, [ratio], out=folder)
+    result.costs.print(title=f"{100 * ratio:g} % of the scores pruned")
+    print(result.proof)
+    return dict(folder=str(folder))
+
+
+def _control_plan(baseline: Path, searched: Path, tuned: Path, out: Path) -> dict:
+    """Write the config that trains the baseline on for the steps of search and fine-tuning."""
+    search_meta, tuned_meta = (read_checkpoint(p)["meta"] for p in (searched, tuned))
+    steps = search_meta["iter"] + tuned_meta["iter"]
+    per_epoch = tuned_meta["iter"] / tuned_meta["epoch"]
+    # Rounded up: in doubt the control gets more training than the pruned model.
+    epochs = -(-steps // per_epoch)
+    cfg = continued(read_config(baseline), int(epochs))
+    write_text(out, cfg.pretty_text)
+    return dict(epochs=int(epochs), steps=steps)
+
+
+def _test(config: Path, checkpoint: Path, work_dir: Path) -> dict:
+    metrics = evaluate(read_config(config), checkpoint, work_dir)
+    return {k: float(v) for k, v in metrics.items()}
+
+
+def _costs(models: dict[str, tuple[Path, Path]]) -> dict:
+    """Parameters, FLOPs and latency of models, the latency interleaved in one process."""
+    built, complexities, size = {}, {}, None
+    for name, (config, checkpoint) in models.items():
+        cfg = read_config(config)
+        prepare_registries(cfg)
+        size = size or input_size(cfg)
+        model_cfg = copy.deepcopy(cfg.model)
+        if cfg.get("data_preprocessor") is not None:
+            model_cfg.setdefault("data_preprocessor", cfg.data_preprocessor)
+        model = MODELS.build(model_cfg)
+        model.load_state_dict(read_checkpoint(checkpoint)["state_dict"], strict=False)
+        model.train(False)
+        built[name] = model
+        complexities[name] = count_flops(model, size)
+    latencies = latency_of_models(built, size)
+    return dict(
+        size=list(size),
+        environment=environment(),
+        models={
+            name: dict(
+                parameters=complexities[name].parameters,
+                flops=complexities[name].total,
+                latency_ms=latencies[name].median,
+            )
+            for name in built
+        },
+    )
+
+
+def _table(
+    models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]
+) -> ResultsTable:
+    rows = []
+    for name in models:
+        # Training on changes the weights alone.
+        cost = costs["models"].get(name) or costs["models"]["baseline"]
+        rows.append(
+            {
+                "model": name,
+                **headline(metrics[name]),
+                "parameters": cost["parameters"],
+                "FLOPs": cost["flops"],
+                "latency ms": round(cost["latency_ms"], 2),
+            }
+        )
+    height, width = costs["size"]
+    where = costs["environment"]
+    notes = [
+        *notes,
+        f"FLOPs (multiply-adds) and latency (batch 1, median) at {width} x {height}, "
+        + ", ".join(f"{k} {v}" for k, v in where.items()),
+    ]
+    return ResultsTable(columns=list(rows[0]), rows=rows, title="Results", notes=notes)
+

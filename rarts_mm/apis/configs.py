@@ -1,0 +1,150 @@
+"""From one config to its neighbours: search -> plain -> pruned."""
+
+import copy
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.utils import import_modules_from_strings
+
+from .errors import UsageError
+
+# What a search config adds to a plain one, and a plain run must not see.
+_SEARCH_HOOKS = {"LagrangianHook", "ScoreHook"}
+_SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
+
+
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """Read a config file, with ``--cfg-options`` merged in.
+
+    Raises:
+        UsageError: no such file, or not a config.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"config {str(path)!r} does not exist; give the path of a config file")
+    try:
+        cfg = Config.fromfile(path)
+        if options:
+            cfg.merge_from_dict(options)
+    except (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
+        raise UsageError(f"config {str(path)!r} cannot be read: {error}") from error
+    return cfg
+
+
+def prepare_registries(cfg: Config) -> None:
+    """Do what the Runner does before it builds: custom imports and the default scope."""
+    imports = cfg.get("custom_imports")
+    if imports:
+        import_modules_from_strings(**imports)
+    scope = cfg.get("default_scope", "mmengine")
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != scope:
+        init_default_scope(scope)
+
+
+def _kind(cfg: dict | None) -> str:
+    """Name of a config's type without its scope."""
+    kind = (cfg or {}).get("type", "")
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
+
+
+def is_search(cfg: Config) -> bool:
+    """Whether a config trains a :class:`~rarts_mm.models.SearchModel`."""
+    return _kind(cfg.get("model")) == "SearchModel"
+
+
+def require_search(cfg: Config, what: str) -> None:
+    """Raise unless the config is one of a search."""
+    if not is_search(cfg):
+        raise UsageError(
+            f"{what} is no search config: its model is {_kind(cfg.get('model')) or 'missing'!r}, not "
+            "'rarts_mm.SearchModel'. docs/your-own-config.md shows the lines that make one."
+        )
+
+
+def plain_config(search: Config, recipe: str) -> Config:
+    """The config that trains a search's architecture in the ordinary way.
+
+    The optimiser is the search's ``optim_wrapper.weights``; the schedule is the search's, epochs and
+    all. Where the search config has a dict ``finetune`` (or ``baseline``), its entries replace whole
+    top-level keys, for instance ``finetune = dict(train_cfg=_base_.train_cfg)``.
+
+    Args:
+        search: the search config.
+        recipe: ``'finetune'`` or ``'baseline'``.
+    """
+    require_search(search, str(search.filename or "the config"))
+    cfg = copy.deepcopy(search._cfg_dict.to_dict())
+    overrides = cfg.get(recipe) or {}
+    for key in _SEARCH_KEYS:
+        cfg.pop(key, None)
+    if _kind(cfg.get("model_wrapper_cfg")) == "SearchDistributed":
+        cfg.pop("model_wrapper_cfg")
+    cfg["model"] = cfg["model"]["architecture"]
+    cfg["optim_wrapper"] = cfg["optim_wrapper"]["weights"]
+    loop = dict(cfg["train_cfg"], type="EpochBasedTrainLoop")
+    loop.pop("split", None)
+    cfg["train_cfg"] = loop
+    hooks = [h for h in cfg.get("custom_hooks") or [] if _kind(h) not in _SEARCH_HOOKS]
+    cfg["custom_hooks"] = hooks
+    for key in ("load_from", "work_dir"):
+        cfg.pop(key, None)
+    cfg["resume"] = False
+    cfg.update(overrides)
+    # A loader's collate function and the like may be callables; Config keeps them as they are.
+    return Config(ConfigDict(cfg))
+
+
+def with_hook(cfg: Config, hook: dict) -> None:
+    """Append a hook to ``custom_hooks`` unless one of its type is there."""
+    hooks = list(cfg.get("custom_hooks") or [])
+    if _kind(hook) not in {_kind(h) for h in hooks}:
+        cfg.custom_hooks = [*hooks, hook]
+
+
+def switch_amp_on(cfg: Config, dtype: str | None = None) -> None:
+    """``--amp``: mixed precision for a plain config as in MMDetection, for a search inside its wrapper.
+
+    Args:
+        dtype: ``'float16'`` or ``'bfloat16'``; defaults to float16 on a GPU and to bfloat16 on a CPU,
+            where a plain run cannot use AMP at all.
+    """
+    from mmengine.device import get_device
+
+    on_cpu = get_device() == "cpu"
+    if is_search(cfg):
+        if not cfg.optim_wrapper.get("amp"):
+            cfg.optim_wrapper.amp = dict(dtype=dtype or ("bfloat16" if on_cpu else "float16"))
+        return
+    if on_cpu:
+        raise UsageError(
+            "--amp: MMEngine's AmpOptimWrapper needs a GPU and none is visible; leave --amp out"
+        )
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    cfg.optim_wrapper.loss_scale = "dynamic"
+    if dtype:
+        cfg.optim_wrapper.dtype = dtype
+
+
+def scale_learning_rate(cfg: Config, world_size: int) -> float | None:
+    """``auto_scale_lr`` for a search: the weights' rates follow the batch size, alpha's do not.
+
+    MMEngine would scale every optimiser of the search, so the search's rates are scaled in the config
+    and MMEngine's own scaling is switched off.
+
+    Returns:
+        The factor, or None where nothing was scaled (not enabled, or a plain config).
+    """
+    scale = cfg.get("auto_scale_lr")
+    if not scale or not scale.get("enable") or not is_search(cfg):
+        return None
+    factor = world_size * cfg.train_dataloader.batch_size / scale["base_batch_size"]
+    wrapper = cfg.optim_wrapper
+    if not wrapper.get("alpha"):
+        # Alpha's default is the weights' optimiser: write it out before the weights' rate changes.
+        optimizer = copy.deepcopy(wrapper.weights.optimizer.to_dict())
+        optimizer["weight_decay"] = 0.0
+        wrapper.alpha = dict(type="OptimWrapper", optimizer=optimizer)
+    wrapper.weights.optimizer.lr *= factor
+    scale["enable"] = False
+    return factor

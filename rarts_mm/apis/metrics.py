@@ -1,0 +1,16 @@
+"""The few metrics of an evaluation that tables show."""
+
+from collections.abc import Mapping
+
+HEADLINES = {
+    "coco/bbox_mAP": "box AP",
+    "coco/segm_mAP": "mask AP",
+    "accuracy/top1": "top-1 %",
+    "pascal_voc/mAP": "mAP",
+}
+
+
+def headline(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The known headline metrics under their short names; all of them where none is known."""
+    known = {name: float(metrics[key]) for key, name in HEADLINES.items() if key in metrics}
+    return known or {k: float(v) for k, v in metrics.items()}

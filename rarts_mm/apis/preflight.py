@@ -1,0 +1,95 @@
+"""Checks before anything is built: are the files there, is the folder free?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .errors import UsageError
+
+
+def _leaf_datasets(dataset: dict) -> Iterator[dict]:
+    inner = dataset.get("datasets") or ([dataset["dataset"]] if "dataset" in dataset else [])
+    if not inner:
+        yield dataset
+    for cfg in inner:
+        if isinstance(cfg, dict):
+            yield from _leaf_datasets(cfg)
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _dataset_paths(dataset: dict) -> Iterator[Path]:
+    root = dataset.get("data_root") or ""
+    if _is_remote(root):
+        return
+    annotation = dataset.get("ann_file") or ""
+    prefixes = dataset.get("data_prefix") or {}
+    prefixes = list(prefixes.values()) if isinstance(prefixes, dict) else [prefixes]
+    parts = [p for p in (annotation, *prefixes) if isinstance(p, str) and p]
+    if root and not parts:
+        parts = [""]
+    for part in parts:
+        path = Path(part) if Path(part).is_absolute() else Path(root) / part
+        if not _is_remote(str(part)):
+            yield path
+
+
+def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> dict[Path, str]:
+    """Paths that a run reads and that are not there, each with the role it plays."""
+    missing: dict[Path, str] = {}
+    for phase in phases:
+        loader = cfg.get(f"{phase}_dataloader")
+        if not loader:
+            continue
+        for dataset in _leaf_datasets(loader["dataset"]):
+            # A data set that downloads itself needs no file beforehand.
+            if dataset.get("download"):
+                continue
+            for path in _dataset_paths(dataset):
+                if not path.exists():
+                    missing.setdefault(path, f"{phase}ing data" if phase == "train" else "data")
+    checkpoint = cfg.get("load_from")
+    if checkpoint and not _is_remote(checkpoint) and not Path(checkpoint).is_file():
+        missing[Path(checkpoint)] = "checkpoint (load_from)"
+    return missing
+
+
+def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None:
+    """Raise if data or the checkpoint to start from is missing, before anything is built.
+
+    The config's ``how_to_get``, a dict from path (or its beginning) to a sentence, adds how to get
+    each.
+    """
+    missing = missing_files(cfg, phases)
+    if not missing:
+        return
+    lines = []
+    hints = {str(Path(k)): v for k, v in (cfg.get("how_to_get") or {}).items()}
+    told = set()
+    for path, role in missing.items():
+        lines.append(f"  {role}: {path} (expected at {path.absolute()})")
+        for start, sentence in hints.items():
+            if str(path).startswith(start):
+                told.add(sentence)
+    lines += [f"  {sentence}" for sentence in sorted(told)]
+    if not told:
+        lines.append(
+            "  Put the files there, or name another place with --cfg-options, for example "
+            "train_dataloader.dataset.data_root=PATH or load_from=PATH"
+        )
+    raise UsageError("files are missing:\n" + "\n".join(lines))
+
+
+def check_work_dir(work_dir: str | Path, resume: bool) -> None:
+    """Raise if a new run would write over the checkpoints of an earlier one."""
+    marker = Path(work_dir) / "last_checkpoint"
+    if resume or not marker.is_file():
+        return
+    last = Path(marker.read_text().strip()).name
+    raise UsageError(
+        f"{work_dir} holds another run (its last checkpoint is {last}); go on with it by --resume, "
+        "write elsewhere by --work-dir DIR, or remove the folder"
+    )

@@ -1,0 +1,82 @@
+"""Train a config: a search, a baseline or a pruned model."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .configs import (
+    is_search,
+    prepare_registries,
+    read_config,
+    scale_learning_rate,
+    switch_amp_on,
+    with_hook,
+)
+from .errors import UsageError
+from .preflight import check_files, check_work_dir
+
+
+def training_config(
+    config: str | Path,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    options: dict | None = None,
+    launcher: str = "none",
+) -> Config:
+    """Read a config and apply the options of ``tools/train.py``; checks what can be checked.
+
+    Args:
+        config: path of the config file.
+        work_dir: where logs and checkpoints go; defaults to the config's, then
+            ``work_dirs/<name of the config>``.
+        resume: None, ``'auto'`` (the latest checkpoint of the work dir) or a checkpoint's path.
+        options: ``--cfg-options``.
+
+    Raises:
+        UsageError: with the value, the reason and the remedy.
+    """
+    cfg = read_config(config, options)
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = str(Path("work_dirs") / Path(config).stem)
+    if "optim_wrapper" not in cfg or "train_cfg" not in cfg or "model" not in cfg:
+        raise UsageError(f"{config} has no model, train_cfg or optim_wrapper: nothing to train")
+    if amp:
+        switch_amp_on(cfg)
+    if auto_scale_lr:
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+            raise UsageError(
+                f"--auto-scale-lr: {config} has no auto_scale_lr.base_batch_size, so the batch size "
+                "that its learning rate was made for is unknown"
+            )
+        cfg.auto_scale_lr.enable = True
+    if resume == "auto":
+        cfg.resume, cfg.load_from = True, None
+    elif resume is not None:
+        cfg.resume, cfg.load_from = True, resume
+    check_work_dir(cfg.work_dir, resume=bool(cfg.get("resume")))
+    check_files(cfg)
+    with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
+    if is_search(cfg):
+        # Without it the Runner would wrap the search in DistributedDataParallel, which cannot
+        # alternate.
+        cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
+    return cfg
+
+
+def train(cfg: Config) -> Runner:
+    """Build the runner of a config and train."""
+    prepare_registries(cfg)
+    factor = scale_learning_rate(cfg, int(os.environ.get("WORLD_SIZE", 1)))
+    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    if factor is not None:
+        runner.logger.info("Learning rates of the weights scaled by %g; alpha's stays.", factor)
+    runner.train()
+    return runner

@@ -1,0 +1,18 @@
+"""MMEngine's sockets: optim wrapper, loop over two halves, hooks, distributed wrapper."""
+
+from .distributed import SearchDistributed
+from .hooks import LagrangianHook, MemoryHook, NonFiniteLossHook, ScoreHook, SplitHook
+from .loop import SearchLoop
+from .optim_wrapper import RARTSOptimWrapper, RARTSOptimWrapperConstructor
+
+__all__ = [
+    "LagrangianHook",
+    "MemoryHook",
+    "NonFiniteLossHook",
+    "RARTSOptimWrapper",
+    "RARTSOptimWrapperConstructor",
+    "ScoreHook",
+    "SearchDistributed",
+    "SearchLoop",
+    "SplitHook",
+]

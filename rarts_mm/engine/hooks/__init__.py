@@ -1,0 +1,18 @@
+"""Hooks, one idea each."""
+
+from .lagrangian_hook import LagrangianHook
+from .memory_hook import MemoryHook
+from .non_finite_hook import NonFiniteLossError, NonFiniteLossHook
+from .score_hook import ScoreHook
+from .split_hook import SplitHook
+from .swin_release_hook import SwinReleaseHook
+
+__all__ = [
+    "LagrangianHook",
+    "MemoryHook",
+    "NonFiniteLossError",
+    "NonFiniteLossHook",
+    "ScoreHook",
+    "SplitHook",
+    "SwinReleaseHook",
+]

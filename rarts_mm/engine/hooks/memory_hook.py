@@ -1,0 +1,22 @@
+"""Says before a search starts how much memory its networks need."""
+
+from mmengine.hooks import Hook
+
+from rarts_mm.analysis import estimate_search_memory
+from rarts_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class MemoryHook(Hook):
+    """Prints the memory for weights, gradients and optimiser states before the search starts.
+
+    A search holds two networks and their optimisers; better to know before the first step than from
+    an out-of-memory error in it.
+    """
+
+    def before_run(self, runner) -> None:
+        wrapper = getattr(runner.optim_wrapper, "stepper", None)
+        if wrapper is None:
+            return
+        players = {name: (p.params, p.optimizer) for name, p in wrapper.players.items()}
+        runner.logger.info("%s", estimate_search_memory(players))

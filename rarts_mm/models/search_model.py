@@ -1,0 +1,187 @@
+"""The model that a search trains: two copies of an architecture that share alpha."""
+
+import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from rarts_mm.registry import MODELS, SPACES
+from rarts_mm.search import AUXILIARY, PRIMARY, Problem, frozen_statistics
+
+from .swin_release import convert_on_load
+
+
+class Alphas(nn.Module):
+    """The one owner of alpha: a parameter per unit, named by the unit.
+
+    Both networks hold references, so that alpha has one key in the state dict and is no weight of
+    either network. Dots of the unit's name become slashes, as torch allows no dots.
+    """
+
+    def __init__(self, alphas: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        for name, alpha in alphas.items():
+            self.register_parameter(name.replace(".", "/"), alpha)
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """Alpha by the unit's name (dots again)."""
+        return {name.replace("/", "."): alpha for name, alpha in self.named_parameters()}
+
+
+@MODELS.register_module()
+class SearchModel(BaseModel):
+    """An architecture in two copies, w (``auxiliary``) and u (``primary``), under one alpha.
+
+    .. code-block:: python
+
+        model = dict(_delete_=True, type='rarts_mm.SearchModel', architecture=_base_.model)
+
+    Args:
+        architecture: config of any MMDetection or MMPretrain model.
+        space: config of what alpha stands for. Defaults to scores on the dimensions of the
+            backbone, ``dict(type='WidthSpace', include='backbone')``.
+        networks: 2, or 1 for alternations that train one network (joint).
+        keep: the network that validation and later stages see: ``'auxiliary'`` (thesis, Algorithm 3
+            returns w) or ``'primary'``.
+        independent_init: give u an initialisation of its own instead of a copy of w.
+        data_preprocessor: handed to the architecture if it has none (MMPretrain's configs keep it
+            at the top level, from where the Runner gives it to the outermost model).
+
+    The state dict holds ``auxiliary.*``, ``primary.*`` and ``alpha.*``. A plain checkpoint of the
+    architecture, also one with the key names of the original Swin release, loads into both networks
+    and leaves alpha as it is.
+    """
+
+    def __init__(
+        self,
+        architecture: dict,
+        space: dict | None = None,
+        networks: int = 2,
+        keep: str = AUXILIARY,
+        independent_init: bool = False,
+        data_preprocessor: dict | nn.Module | None = None,
+    ) -> None:
+        if networks not in (1, 2):
+            raise ValueError(f"networks must be 1 or 2, got {networks!r}")
+        if keep not in (AUXILIARY, PRIMARY) or (keep == PRIMARY and networks == 1):
+            raise ValueError(
+                f"keep={keep!r} with {networks} network(s): choose 'auxiliary', or 'primary' where "
+                "there are two networks"
+            )
+        architecture = copy.deepcopy(architecture)
+        if data_preprocessor is not None and architecture.get("data_preprocessor") is None:
+            architecture["data_preprocessor"] = data_preprocessor
+        network = MODELS.build(architecture)
+        super().__init__(data_preprocessor=network.data_preprocessor)
+        self.space = SPACES.build(space or dict(type="WidthSpace"))
+        alphas = self.space.insert(network)
+        self.alpha = Alphas(alphas)
+        self.auxiliary = network
+        self.primary = copy.deepcopy(network) if networks == 2 else None
+        if self.primary is not None:
+            self.space.bind(self.primary, self.alpha.named())
+        self.keep = keep
+        self.independent_init = independent_init
+        self.register_load_state_dict_pre_hook(_spread_plain_checkpoint)
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that goes on after the search."""
+        return getattr(self, self.keep)
+
+    def alpha_parameters(self) -> dict[str, nn.Parameter]:
+        """Alpha by unit name."""
+        return self.alpha.named()
+
+    def init_weights(self) -> None:
+        """Initialise w as the architecture says; u becomes a copy unless ``independent_init``."""
+        self.auxiliary.init_weights()
+        if self.primary is None:
+            return
+        if self.independent_init:
+            self.primary.init_weights()
+        else:
+            self.primary.load_state_dict(self.auxiliary.state_dict())
+
+    def train_step(self, data: dict[str, dict], optim_wrapper) -> dict[str, Tensor]:
+        """One step of the alternation on a pair of batches.
+
+        Args:
+            data: ``{'auxiliary': batch of D_a, 'primary': batch of D_p}``, as the search loop gives.
+            optim_wrapper: a :class:`~rarts_mm.engine.RARTSOptimWrapper`.
+        """
+        return optim_wrapper.search_step(BatchPair(self, data, optim_wrapper))
+
+    def val_step(self, data: dict) -> list:
+        return self.kept.val_step(data)
+
+    def test_step(self, data: dict) -> list:
+        return self.kept.test_step(data)
+
+    def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor"):
+        """Forward pass of the kept network, as MMEngine's ``BaseModel``."""
+        return self.kept(inputs, data_samples, mode=mode)
+
+
+class BatchPair(Problem):
+    """The two losses of a :class:`SearchModel` on one pair of batches.
+
+    Preprocessing and batch augmentation (mixup) run once per batch, here; every forward pass then
+    gets samples of its own, as losses may overwrite them.
+    """
+
+    def __init__(self, model: SearchModel, data: dict[str, dict], optim_wrapper) -> None:
+        if set(data) != {AUXILIARY, PRIMARY}:
+            raise ValueError(
+                f"a search step needs one batch of each half, got {sorted(data)}: use "
+                "train_cfg=dict(type='rarts_mm.SearchLoop', ...)"
+            )
+        self.model = model
+        self.optim_wrapper = optim_wrapper
+        self.batches = {
+            half: model.data_preprocessor(batch, training=True) for half, batch in data.items()
+        }
+
+    def loss(self, network: str, half: str) -> Tensor:
+        net = getattr(self.model, network)
+        batch = self.batches[half]
+        samples = copy.deepcopy(batch["data_samples"])
+        with self.optim_wrapper.optim_context(net):
+            losses = net(batch["inputs"], samples, mode="loss")
+        total, _ = net.parse_losses(losses)
+        return total
+
+    def frozen_statistics(self, network: str) -> AbstractContextManager:
+        return frozen_statistics(getattr(self.model, network))
+
+
+def _spread_plain_checkpoint(
+    model: SearchModel, state_dict: dict, prefix: str, *args: object
+) -> None:
+    """Load-state-dict pre-hook: give a plain checkpoint of the architecture to both networks."""
+    del args
+    networks = [name for name in (AUXILIARY, PRIMARY) if getattr(model, name) is not None]
+    own = [k for k in state_dict if k.startswith(prefix)]
+    if any(k.startswith(f"{prefix}{name}.") for k in own for name in (AUXILIARY, PRIMARY)):
+        return
+    plain = convert_on_load({k[len(prefix) :]: state_dict.pop(k) for k in own})
+    expected = model.auxiliary.state_dict()
+    fitting = [
+        k
+        for k, v in plain.items()
+        if k in expected and torch.is_tensor(v) and v.shape == expected[k].shape
+    ]
+    if not fitting:
+        raise RuntimeError(
+            f"the checkpoint fits neither a search nor its architecture "
+            f"({type(model.auxiliary).__name__}): none of its {len(plain)} entries, such as "
+            f"{sorted(plain)[:3]}, has a name and shape of the network's, such as "
+            f"{sorted(expected)[:3]}"
+        )
+    for name in networks:
+        state_dict.update({f"{prefix}{name}.{k}": v for k, v in plain.items()})
+    # Alpha is not part of a plain checkpoint: keep what is there instead of reporting it as missing.
+    state_dict.update({f"{prefix}alpha.{k}": v for k, v in model.alpha.state_dict().items()})

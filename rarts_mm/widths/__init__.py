@@ -1,0 +1,39 @@
+"""Width search: scores on dimensions, ranking, exact slicing and its proof."""
+
+from .adapters import WidthAdapter
+from .kept import check_kept
+from .masking import masked
+from .proof import Proof, ProofError, prove_equal, prove_slicing
+from .pruned import PrunedModel, pruned_config
+from .ranking import rank_scores
+from .scored_linear import ScoredLinear
+from .scores import bind_scores, find_units, insert_scores, scores_of
+from .sliced_attention import SlicedWindowMSA
+from .sliced_linear import SlicedLinear
+from .slicing import slice_network
+from .space import WidthSpace
+from .unit import LeftOut, Unit
+
+__all__ = [
+    "LeftOut",
+    "Proof",
+    "ProofError",
+    "PrunedModel",
+    "ScoredLinear",
+    "SlicedLinear",
+    "SlicedWindowMSA",
+    "Unit",
+    "WidthAdapter",
+    "WidthSpace",
+    "bind_scores",
+    "check_kept",
+    "find_units",
+    "insert_scores",
+    "masked",
+    "prove_equal",
+    "prove_slicing",
+    "pruned_config",
+    "rank_scores",
+    "scores_of",
+    "slice_network",
+]

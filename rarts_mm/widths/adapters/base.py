@@ -1,0 +1,222 @@
+"""What the width search must know of a kind of layer."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..scored_linear import ScoredLinear
+from ..sliced_linear import SlicedLinear
+from ..unit import Unit
+
+# By name: a library that is not installed need not be imported to know that a layer is not of it.
+PLAIN_LINEARS = frozenset({"torch.nn.modules.linear.Linear", "mmcv.cnn.bricks.wrappers.Linear"})
+
+
+def qualified_name(cls: type) -> str:
+    """``package.module.Class``."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+class WidthAdapter(ABC):
+    """How one kind of layer, the host, carries scores on its dimensions and is cut to fewer.
+
+    A new kind of layer is one subclass, registered in ``rarts_mm.registry.ADAPTERS``. A host with
+    several independent groups of dimensions has one adapter per group, told apart by ``part``.
+
+    Attributes:
+        hosts: Qualified names of the classes it takes. Subclasses of these are taken too, if they
+            inherit ``forward``.
+        unsuited: Qualified names of related classes that cannot be sliced exactly, each with the
+            reason: they are reported as left out.
+        part: Appended to the host's path to name the unit; empty when a host has one unit.
+    """
+
+    hosts: ClassVar[tuple[str, ...]]
+    unsuited: ClassVar[dict[str, str]] = {}
+    part: ClassVar[str] = ""
+
+    def claims(self, module: nn.Module) -> bool:
+        """Whether ``module`` is a host or unsuited, or of a subclass of either."""
+        return self._host_class(module) is not None
+
+    def refusal(self, host: nn.Module) -> str | None:
+        """Why this host carries no scores, or None when it can.
+
+        A layer is refused when slicing it might not be exact.
+        """
+        host_class = self._host_class(host)
+        if reason := self.unsuited.get(qualified_name(host_class)):
+            return reason
+        if "forward" in vars(host) or type(host).forward is not host_class.forward:
+            return (
+                f"it has a forward of its own in place of {host_class.__name__}'s, so what its "
+                "dimensions mean is not known"
+            )
+        return None
+
+    @abstractmethod
+    def unit(self, name: str, host: nn.Module) -> Unit:
+        """Describe the dimensions of ``host`` under the name ``name``."""
+
+    @abstractmethod
+    def insert(self, host: nn.Module, alpha: Tensor) -> None:
+        """Let ``host`` multiply its dimensions by ``alpha``, (size,), in place."""
+
+    @abstractmethod
+    def alpha(self, host: nn.Module) -> Tensor | None:
+        """The scores that ``host`` refers to, (size,), or None when it carries none."""
+
+    @abstractmethod
+    def bind(self, host: nn.Module, alpha: Tensor) -> None:
+        """Let ``host``, which carries scores, refer to ``alpha`` instead."""
+
+    @abstractmethod
+    def weight(self, host: nn.Module) -> Tensor:
+        """A weight of ``host``, for the device and dtype of its scores."""
+
+    @abstractmethod
+    def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
+        """A layer of the kept dimensions, their scores folded into its weights.
+
+        Args:
+            host: The layer, with or without scores. It may be changed.
+            kept: (kept,) sorted indices of the dimensions to keep.
+            alpha: (size,) scores to fold; None folds nothing.
+
+        Returns:
+            The layer to put in the host's place, possibly the host itself.
+        """
+
+    def _host_class(self, module: nn.Module) -> type | None:
+        for cls in type(module).__mro__:
+            if (name := qualified_name(cls)) in self.hosts or name in self.unsuited:
+                return cls
+        return None
+
+
+class LinearPairAdapter(WidthAdapter):
+    """Hosts in which one linear layer writes the scored dimensions and another reads them.
+
+    The writer's outputs are ``writer_groups`` groups of ``size`` dimensions, the reader's inputs
+    ``reader_groups`` of them, and dimension i of every group shares alpha[i].
+
+    Attributes:
+        kind: Kind of the units, see :class:`~rarts_mm.widths.Unit`.
+        writer, reader: Paths of the two layers in the host.
+    """
+
+    kind: ClassVar[str]
+    writer: ClassVar[str]
+    reader: ClassVar[str]
+
+    @abstractmethod
+    def writer_groups(self, host: nn.Module) -> int:
+        """Groups of outputs of the writer."""
+
+    @abstractmethod
+    def reader_groups(self, host: nn.Module) -> int:
+        """Groups of inputs of the reader."""
+
+    def operations_outside(self, host: nn.Module) -> int:
+        """Multiply-adds per token and dimension outside the two linear layers."""
+        return 0
+
+    def resized(
+        self, host: nn.Module, size: int, writer: SlicedLinear, reader: SlicedLinear
+    ) -> nn.Module:
+        """The host with both layers replaced, adapted to ``size`` dimensions a group."""
+        replace_submodule(host, self.writer, writer)
+        replace_submodule(host, self.reader, reader)
+        return host
+
+    def refusal(self, host: nn.Module) -> str | None:
+        if reason := super().refusal(host):
+            return reason
+        for path in (self.writer, self.reader):
+            if reason := _not_plain(path, host.get_submodule(path)):
+                return reason
+        writer, reader = self._pair(host)
+        size, rest = divmod(writer.out_features, self.writer_groups(host))
+        if rest or reader.in_features != size * self.reader_groups(host):
+            return (
+                f"{writer.out_features} outputs of {self.writer} in {self.writer_groups(host)} "
+                f"groups do not fit {reader.in_features} inputs of {self.reader} in "
+                f"{self.reader_groups(host)}"
+            )
+        return None
+
+    def unit(self, name: str, host: nn.Module) -> Unit:
+        writer, reader = self._pair(host)
+        rows, columns = self.writer_groups(host), self.reader_groups(host)
+        weights = rows * writer.in_features + columns * reader.out_features
+        return Unit(
+            name=name,
+            kind=self.kind,
+            size=writer.out_features // rows,
+            heads=columns,
+            embed_dims=writer.in_features,
+            host=qualified_name(type(host)),
+            parameters_per_score=weights + (0 if writer.bias is None else rows),
+            operations_per_score=weights + self.operations_outside(host),
+        )
+
+    def insert(self, host: nn.Module, alpha: Tensor) -> None:
+        writer, _ = self._pair(host)
+        replace_submodule(
+            host, self.writer, ScoredLinear.wrap(writer, alpha, self.writer_groups(host))
+        )
+
+    def alpha(self, host: nn.Module) -> Tensor | None:
+        writer, _ = self._pair(host)
+        return writer.alpha if isinstance(writer, ScoredLinear) else None
+
+    def bind(self, host: nn.Module, alpha: Tensor) -> None:
+        writer, _ = self._pair(host)
+        writer.bind(alpha)
+
+    def weight(self, host: nn.Module) -> Tensor:
+        return self._pair(host)[0].weight
+
+    def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
+        writer, reader = self._pair(host)
+        rows, columns = self.writer_groups(host), self.reader_groups(host)
+        size = writer.out_features // rows
+        kept = kept.to(writer.weight.device)
+        scale = None
+        if alpha is not None:
+            scale = alpha.detach().to(writer.weight)[kept].repeat(rows)
+        return self.resized(
+            host,
+            len(kept),
+            SlicedLinear.cut(writer, rows=_in_groups(kept, size, rows), scale=scale),
+            SlicedLinear.cut(reader, columns=_in_groups(kept, size, columns)),
+        )
+
+    def _pair(self, host: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+        return host.get_submodule(self.writer), host.get_submodule(self.reader)
+
+
+def replace_submodule(module: nn.Module, path: str, new: nn.Module) -> None:
+    """Put ``new`` where ``module`` has its submodule ``path``."""
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, new)
+
+
+def _in_groups(kept: Tensor, size: int, groups: int) -> Tensor:
+    """Indices ``group * size + kept`` of all groups in turn: (groups * kept,)."""
+    first = torch.arange(groups, device=kept.device) * size
+    return (first[:, None] + kept).flatten()
+
+
+def _not_plain(path: str, linear: nn.Module) -> str | None:
+    """Why ``linear`` is more than ``x W^T + b``, or None."""
+    known = qualified_name(type(linear)) in PLAIN_LINEARS
+    if not known and not isinstance(linear, ScoredLinear) and type(linear) is not SlicedLinear:
+        return f"its {path} is a {qualified_name(type(linear))}, not a plain linear layer"
+    if set(linear._parameters) != {"weight", "bias"} or linear.weight is None:
+        return f"its {path} computes its weight from other parameters"
+    if linear._forward_hooks or linear._forward_pre_hooks or "forward" in vars(linear):
+        return f"its {path} has hooks, which a replaced layer would lose"
+    return None

@@ -1,0 +1,51 @@
+"""Swin's window attention, of MMDetection and of MMPretrain."""
+
+from typing import ClassVar
+
+from torch import nn
+
+from rarts_mm.registry import ADAPTERS
+
+from ..sliced_attention import SlicedWindowMSA
+from ..sliced_linear import SlicedLinear
+from .base import LinearPairAdapter
+
+
+@ADAPTERS.register_module()
+class WindowAttentionAdapter(LinearPairAdapter):
+    """One alpha of head_dim scores, shared by q, k, v, all heads and windows (SiDT, section 4.3).
+
+    Rows of the fused qkv are laid out [3, heads, head_dim], columns of the output projection
+    [heads, head_dim]. The bias table and the softmax scale stay as they are.
+    """
+
+    hosts = (
+        "mmdet.models.backbones.swin.WindowMSA",
+        "mmpretrain.models.utils.attention.WindowMSA",
+        "rarts_mm.widths.sliced_attention.SlicedWindowMSA",
+    )
+    unsuited: ClassVar[dict[str, str]] = {
+        "mmpretrain.models.utils.attention.WindowMSAV2": (
+            "cosine attention divides q and k by their norms over the head's dimensions, so a "
+            "score acts on every dimension and cannot be folded into the weights"
+        )
+    }
+    kind = "attention"
+    writer = "qkv"
+    reader = "proj"
+
+    def writer_groups(self, host: nn.Module) -> int:
+        return 3 * host.num_heads
+
+    def reader_groups(self, host: nn.Module) -> int:
+        return host.num_heads
+
+    def operations_outside(self, host: nn.Module) -> int:
+        """Each token meets the M^2 tokens of its window in q k^T and again in attention v."""
+        height, width = host.window_size
+        return 2 * host.num_heads * height * width
+
+    def resized(
+        self, host: nn.Module, size: int, writer: SlicedLinear, reader: SlicedLinear
+    ) -> nn.Module:
+        return SlicedWindowMSA(host, writer, reader)

@@ -1,0 +1,294 @@
+"""The proof that a sliced network computes what the masked network computes."""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .kept import Kept
+from .masking import masked
+from .scores import scores_of
+from .slicing import slice_network
+
+TOLERANCE = 1e-10
+
+# Image heights and widths, two that are tried together, larger ones when a network refuses smaller
+# ones. Neither 4 x 4 patches nor the maps of four stages divide into windows of 7: only where
+# MMDetection pads windows do padded tokens carry the pure qkv bias, and a bias that was not folded
+# shows.
+IMAGE_SIZES = (
+    ((97, 131), (122, 89)),
+    ((229, 261), (242, 233)),
+    ((453, 517), (485, 461)),
+)
+BATCH = 2
+
+Forward = Callable[[nn.Module, Any], Any]
+
+
+class ProofError(RuntimeError):
+    """A sliced network computes something else than the masked one, or cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far two networks are apart: max |difference| / max |reference|, worst output.
+
+    Attributes:
+        error: In float64; this one is judged.
+        error_float32: In float32; rounding grows with depth, so it is only reported.
+        tolerance: The largest ``error`` that passes.
+        compared: Path of the compared submodule; empty for the whole network.
+        inputs: Shapes of the inputs.
+        outputs: Number of output tensors per input.
+    """
+
+    error: float
+    error_float32: float
+    tolerance: float
+    compared: str
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: int
+
+    def __str__(self) -> str:
+        shapes = ", ".join("x".join(map(str, shape)) for shape in self.inputs)
+        return (
+            f"sliced = masked: {self.compared or 'network'} on inputs {shapes}: relative "
+            f"difference of {self.outputs} outputs {self.error:.1e} in float64 "
+            f"(at most {self.tolerance:.0e}), {self.error_float32:.1e} in float32"
+        )
+
+
+def prove_slicing(
+    scored: nn.Module,
+    kept: Kept,
+    sliced: nn.Module,
+    *,
+    tolerance: float = TOLERANCE,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    forward: Forward | None = None,
+) -> Proof:
+    """Prove that slicing changed nothing but the size of a network.
+
+    Compared is the part that holds all units: the backbone, all its outputs, if they all lie
+    there; else ``extract_feat`` of an OpenMMLab model with a neck, if they lie in these two; else
+    the network. It is run in float64 and evaluation mode. Neither network is changed.
+
+    Args:
+        scored: The network with all its scores.
+        kept: Unit name -> indices of the dimensions that ``sliced`` keeps.
+        sliced: What :func:`~rarts_mm.widths.slice_network` made of a copy of it.
+        tolerance: See :func:`prove_equal`.
+        sizes: Heights and widths of the test images; by default sizes that windows do not divide.
+        forward: ``forward(network, images)`` runs one of the two networks; needed only if they do
+            not take a batch of images alone.
+
+    Raises:
+        ProofError: See :func:`prove_equal`.
+    """
+    path = ""
+    if forward is None:
+        path, forward = _comparand(scored, list(scores_of(scored)))
+    reference = _evaluation_copy(scored.get_submodule(path), torch.float64)
+    inputs = _images(reference, sizes, forward)
+    prefix = f"{path}." if path else ""
+    local = {name.removeprefix(prefix): indices for name, indices in kept.items()}
+
+    # Folding in float32 rounds, by more than the tolerance. So the scored network is sliced in
+    # float64, the sliced one must have the very same weights up to its own precision, and is judged
+    # with them in float64.
+    exact = slice_network(copy.deepcopy(reference), local).state_dict()
+    candidate = copy.deepcopy(sliced.get_submodule(path))
+    _check_same_weights(exact, candidate.state_dict())
+    candidate.to(torch.float64)
+    with torch.no_grad():
+        # Not load_state_dict: hosts have hooks there (Swin V2 drops its own buffers).
+        for name, value in candidate.state_dict().items():
+            value.copy_(exact[name])
+    with masked(scores_of(reference), local):
+        return prove_equal(
+            reference, candidate, inputs, tolerance=tolerance, forward=forward, compared=path
+        )
+
+
+def prove_equal(
+    reference: nn.Module,
+    sliced: nn.Module,
+    inputs: Iterable[Any],
+    *,
+    tolerance: float = TOLERANCE,
+    forward: Forward | None = None,
+    compared: str = "",
+) -> Proof:
+    """Prove that two networks compute the same, up to rounding in float64.
+
+    Both are run on deep copies, in evaluation mode; the networks are not changed.
+
+    Args:
+        reference: The masked network.
+        sliced: The sliced network.
+        inputs: Inputs; floating point tensors in them are converted as the networks are.
+        tolerance: Largest max |difference| / max |reference|, per output tensor.
+        forward: ``forward(network, input)``; ``network(input)`` by default.
+        compared: What is compared, for the message.
+
+    Raises:
+        ProofError: The difference is above the tolerance or not a number, the outputs differ in
+            number or shape, or there are none.
+    """
+    inputs = list(inputs)
+    errors, outputs = {}, 0
+    for dtype in (torch.float32, torch.float64):
+        networks = [_evaluation_copy(network, dtype) for network in (reference, sliced)]
+        error = 0.0
+        for item in inputs:
+            wanted, found = (_run(network, item, dtype, forward) for network in networks)
+            if not wanted or [t.shape for t in wanted] != [t.shape for t in found]:
+                raise ProofError(
+                    f"The outputs of {compared or 'the network'} have shapes "
+                    f"{[tuple(t.shape) for t in wanted]} when masked, but "
+                    f"{[tuple(t.shape) for t in found]} when sliced."
+                )
+            outputs = len(wanted)
+            error = max(error, *map(_relative_difference, wanted, found))
+        errors[dtype] = error
+    proof = Proof(
+        error=errors[torch.float64],
+        error_float32=errors[torch.float32],
+        tolerance=tolerance,
+        compared=compared,
+        inputs=tuple(tuple(t.shape) for item in inputs for t in _tensors(item)),
+        outputs=outputs,
+    )
+    if not inputs or not proof.error <= tolerance:
+        raise ProofError(
+            f"The sliced network does not compute what the masked one computes: the relative "
+            f"difference of {compared or 'their outputs'} is {proof.error:.3g} in float64, at most "
+            f"{tolerance:.0e} is rounding. It must not be used; please report the layers it has."
+        )
+    return proof
+
+
+def _comparand(network: nn.Module, names: list[str]) -> tuple[str, Forward]:
+    def inside(*parts: str) -> bool:
+        return all(name.partition(".")[0] in parts for name in names)
+
+    if hasattr(network, "backbone") and inside("backbone"):
+        return "backbone", _call
+    if hasattr(network, "extract_feat") and inside("backbone", "neck"):
+        return "", lambda module, images: module.extract_feat(images)
+    return "", _call
+
+
+def _check_same_weights(exact: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    if exact.keys() != found.keys():
+        raise ProofError(
+            "The sliced network has other parameters than slicing makes: "
+            f"{sorted(exact.keys() ^ found.keys())[:3]} are only in one of them."
+        )
+    for name, wanted in exact.items():
+        value = found[name]
+        if value.shape != wanted.shape:
+            raise ProofError(
+                f"{name} of the sliced network has shape {tuple(value.shape)}, but slicing makes "
+                f"it {tuple(wanted.shape)}."
+            )
+        allowed = torch.zeros_like(wanted, dtype=torch.float64)
+        if value.is_floating_point():
+            # Score and product are rounded once each.
+            rounding = torch.finfo(value.dtype)
+            allowed = 2 * rounding.eps * wanted.double().abs() + rounding.smallest_normal
+        difference = (wanted.double() - value.double()).abs()
+        if not bool((difference <= allowed).all()):
+            raise ProofError(
+                f"{name} of the sliced network differs from the folded and sliced weights of the "
+                f"scored one by {difference.max().item():.3g}."
+            )
+
+
+def _call(network: nn.Module, item: Any) -> Any:
+    return network(item)
+
+
+def _evaluation_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    # MMDetection's Swin returns None from train() and eval(): no chaining.
+    network = copy.deepcopy(network)
+    network.to(dtype)
+    network.eval()
+    return network
+
+
+def _run(network: nn.Module, item: Any, dtype: torch.dtype, forward: Forward | None) -> list:
+    with torch.no_grad():
+        return _tensors((forward or _call)(network, _converted(item, dtype)))
+
+
+def _images(
+    network: nn.Module, sizes: Sequence[tuple[int, int]] | None, forward: Forward
+) -> list[Tensor]:
+    """Random images that the network accepts, (BATCH, channels, height, width) each."""
+    convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = 3 if convolution is None else convolution.in_channels
+    parameter = next(network.parameters())
+    generator = torch.Generator().manual_seed(0)
+    network = _evaluation_copy(network, torch.float32)
+    failure = None
+    for candidates in (sizes,) if sizes else IMAGE_SIZES:
+        images = [
+            torch.randn(BATCH, channels, *size, generator=generator).to(parameter.device)
+            for size in candidates
+        ]
+        try:
+            for image in images:
+                _run(network, image, torch.float32, forward)
+        # What hosts raise when an image is too small for a window or of another size than theirs.
+        except (AssertionError, RuntimeError, ValueError) as error:
+            failure = error
+        # What they raise when they need more than images.
+        except (AttributeError, TypeError) as error:
+            raise ProofError(
+                f"The {type(network).__name__} cannot be run on a batch of images alone ({error}): "
+                "give forward(network, images)."
+            ) from error
+        else:
+            return images
+    raise ProofError(
+        f"The {type(network).__name__} accepts none of the image sizes "
+        f"{[size for group in ((sizes,) if sizes else IMAGE_SIZES) for size in group]} "
+        f"({failure}): give sizes that it accepts."
+    ) from failure
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """All floating point tensors in nested tuples, lists and dicts, in order."""
+    if isinstance(outputs, Tensor):
+        return [outputs] if outputs.is_floating_point() else []
+    if isinstance(outputs, dict):
+        outputs = outputs.values()
+    elif not isinstance(outputs, list | tuple):
+        return []
+    return [tensor for output in outputs for tensor in _tensors(output)]
+
+
+def _converted(item: Any, dtype: torch.dtype) -> Any:
+    if isinstance(item, Tensor):
+        return item.to(dtype) if item.is_floating_point() else item
+    if isinstance(item, dict):
+        return {key: _converted(value, dtype) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return type(item)(_converted(value, dtype) for value in item)
+    return item
+
+
+def _relative_difference(wanted: Tensor, found: Tensor) -> float:
+    difference = (wanted - found).abs().max().item()
+    scale = wanted.abs().max().item()
+    if not math.isfinite(difference) or not math.isfinite(scale):
+        return math.inf
+    if scale == 0:
+        return 0.0 if difference == 0 else math.inf
+    return difference / scale

@@ -1,0 +1,211 @@
+"""Finding what can be scored in a network, and putting scores there."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rarts_mm.registry import ADAPTERS
+
+from . import adapters  # noqa: F401  (registers them)
+from .adapters.base import WidthAdapter
+from .unit import LeftOut, Unit
+
+EVERYWHERE = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A unit and where it lives: the adapter's host is the network's submodule ``path``."""
+
+    unit: Unit
+    path: str
+    host: nn.Module
+    adapter: WidthAdapter
+
+
+def find_units(
+    network: nn.Module, include: str | Iterable[str] = "backbone"
+) -> tuple[list[Unit], list[LeftOut]]:
+    """What can be scored in a network, with or without scores.
+
+    Args:
+        network: Any network.
+        include: Path of the submodule to look into, or several. ``'backbone'`` means the whole
+            network where there is no backbone; ``''`` means everywhere.
+
+    Returns:
+        The units in the order of the network's modules, and the layers of the right kind that
+        were left out.
+
+    Raises:
+        ValueError: ``include`` names no submodule.
+    """
+    sites, left_out = locate(network, include)
+    return [site.unit for site in sites], left_out
+
+
+def insert_scores(
+    network: nn.Module, include: str | Iterable[str] = "backbone", init: float = 1.0
+) -> dict[str, nn.Parameter]:
+    """Give every unit of a network a score vector alpha, in place.
+
+    Parameters and state dict of the network stay what they were: the layers refer to the alphas,
+    they do not own them. Register them where they are to be trained and saved.
+
+    Args:
+        network: The network; each scored linear layer is replaced by a
+            :class:`~rarts_mm.widths.ScoredLinear` with the same Parameters.
+        include: As for :func:`find_units`.
+        init: Initial value of all scores. 1 leaves the network's function as it is.
+
+    Returns:
+        Unit name -> (size,) Parameter, in the order of the network's modules.
+
+    Raises:
+        ValueError: There is nothing to score, or the network carries scores already, or ``init``
+            is not finite.
+    """
+    if not math.isfinite(init):
+        raise ValueError(f"The initial score must be a finite number, got {init!r}.")
+    sites, left_out = locate(network, include)
+    if not sites:
+        raise ValueError(_nothing_to_score(network, include, left_out))
+    if scored := [site.unit.name for site in sites if site.adapter.alpha(site.host) is not None]:
+        raise ValueError(
+            f"The network carries scores already ({len(scored)} units, the first is {scored[0]}). "
+            "Use bind_scores to give it others."
+        )
+    alphas = {}
+    for site in sites:
+        weight = site.adapter.weight(site.host)
+        alpha = nn.Parameter(
+            torch.full((site.unit.size,), init, dtype=weight.dtype, device=weight.device)
+        )
+        site.adapter.insert(site.host, alpha)
+        alphas[site.unit.name] = alpha
+    return alphas
+
+
+def scores_of(network: nn.Module) -> dict[str, Tensor]:
+    """The alphas that a network refers to, by unit name; empty when it carries none."""
+    return {site.unit.name: site.adapter.alpha(site.host) for site in scored_sites(network)}
+
+
+def bind_scores(network: nn.Module, alphas: Mapping[str, Tensor]) -> None:
+    """Let a network that carries scores refer to the given ones, in place.
+
+    Two networks bound to the same alphas share them: gradients of both add up in one ``.grad``.
+
+    Args:
+        network: A network with scores, for example a deep copy of one.
+        alphas: Unit name -> (size,) scores, for exactly the network's scored units.
+
+    Raises:
+        ValueError: Names or sizes do not fit; nothing has been changed then.
+    """
+    sites = scored_sites(network)
+    if not sites:
+        raise ValueError("The network carries no scores to bind: call insert_scores first.")
+    check_scores(alphas, sites)
+    for site in sites:
+        site.adapter.bind(site.host, alphas[site.unit.name])
+
+
+def scored_sites(network: nn.Module) -> list[Site]:
+    """The units of a network that carry scores."""
+    sites, _ = locate(network, EVERYWHERE)
+    return [site for site in sites if site.adapter.alpha(site.host) is not None]
+
+
+def locate(network: nn.Module, include: str | Iterable[str]) -> tuple[list[Site], list[LeftOut]]:
+    """Like :func:`find_units`, with the layers and adapters themselves."""
+    roots = _included_paths(network, include)
+    known = [adapter() for adapter in ADAPTERS.module_dict.values()]
+    sites, left_out = [], []
+    for path, module in network.named_modules():
+        if not any(_inside(path, root) for root in roots):
+            continue
+        for adapter in known:
+            if not adapter.claims(module):
+                continue
+            name = ".".join(filter(None, (path, adapter.part)))
+            if reason := adapter.refusal(module):
+                left_out.append(LeftOut(name, type(module).__name__, reason))
+            else:
+                sites.append(Site(adapter.unit(name, module), path, module, adapter))
+    return sites, left_out
+
+
+def check_scores(alphas: Mapping[str, Tensor], sites: Iterable[Site]) -> None:
+    """Raise a ValueError unless ``alphas`` holds scores for exactly these units."""
+    sizes = {site.unit.name: site.unit.size for site in sites}
+    check_names(alphas, sizes, "scores")
+    for name, size in sizes.items():
+        if alphas[name].shape != (size,):
+            raise ValueError(
+                f"The scores of {name!r} have shape {tuple(alphas[name].shape)}, but the unit has "
+                f"{size} dimensions."
+            )
+
+
+def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> None:
+    """Raise a ValueError that tells unit names apart which two mappings do not share."""
+    given, expected = list(given), list(expected)
+    if unknown := [name for name in given if name not in set(expected)]:
+        raise ValueError(
+            f"There are {what} for {_listed(unknown)}, but the network has no such unit. "
+            f"{nearest(unknown[0], expected)}"
+        )
+    if missing := [name for name in expected if name not in set(given)]:
+        raise ValueError(f"There are no {what} for {_listed(missing)}.")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence that offers the most similar names."""
+    names = list(names)
+    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
+    return f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "It has none."
+
+
+def _included_paths(network: nn.Module, include: str | Iterable[str]) -> list[str]:
+    paths = [include] if isinstance(include, str) else list(include)
+    if not paths:
+        raise ValueError("include names no submodule to look into; '' means the whole network.")
+    known = dict(network.named_modules(remove_duplicate=False))
+    if paths == ["backbone"] and "backbone" not in known:
+        return [EVERYWHERE]
+    for path in paths:
+        if path not in known:
+            raise ValueError(
+                f"include names {path!r}, but the {type(network).__name__} has no such submodule. "
+                f"{nearest(path, filter(None, known))}"
+            )
+    return paths
+
+
+def _inside(path: str, root: str) -> bool:
+    return root == EVERYWHERE or path == root or path.startswith(root + ".")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _nothing_to_score(
+    network: nn.Module, include: str | Iterable[str], left_out: list[LeftOut]
+) -> str:
+    hosts = sorted({host for cls in ADAPTERS.module_dict.values() for host in cls.hosts})
+    where = " and ".join(path or "everywhere" for path in _included_paths(network, include))
+    lines = [
+        f"There is nothing to score in the {type(network).__name__} (include: {where}).",
+        "Looked for layers of these types: " + ", ".join(hosts) + ".",
+    ]
+    if left_out:
+        lines.append("Found, but left out:")
+        lines.extend(f"  {layer}" for layer in left_out)
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""Test a checkpoint: a baseline, a pruned model, or the kept network of a search."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from rarts_mm.apis import command_line, evaluate, read_config
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--work-dir", help="folder for logs and results")
+    parser.add_argument("--out", help="pickle file for the predictions")
+    parser.add_argument("--show-dir", help="folder for pictures with the predictions drawn in")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="override settings"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    args = parse_args(argv)
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.out:
+        if not args.out.endswith((".pkl", ".pickle")):
+            raise command_line.UsageError(f"--out must be a .pkl file, got {args.out!r}")
+        evaluators = cfg.test_evaluator
+        evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+        cfg.test_evaluator = [*evaluators, dict(type="mmdet.DumpDetResults", out_file_path=args.out)]
+        if cfg.get("default_scope") != "mmdet":
+            cfg.test_evaluator[-1]["type"] = "DumpResults"
+    if args.show_dir:
+        hooks = cfg.get("default_hooks") or {}
+        if not hooks.get("visualization"):
+            scope_hooks = dict(mmdet="DetVisualizationHook", mmpretrain="VisualizationHook")
+            hooks["visualization"] = dict(type=scope_hooks[cfg.get("default_scope", "mmdet")])
+        visualization = hooks["visualization"]
+        drawn = dict(draw=True, test_out_dir=args.show_dir)
+        if cfg.get("default_scope") == "mmpretrain":
+            drawn = dict(enable=True, out_dir=args.show_dir)
+        visualization.update(drawn)
+        cfg.default_hooks = hooks
+    work_dir = args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem
+    return evaluate(cfg, args.checkpoint, work_dir)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
