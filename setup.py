@@ -41,6 +41,7 @@ setup(
         "pillow",
         "rich",
         "matplotlib",
+        "shapely>=2",
     ],
     extras_require={
         "dev": ["hypothesis", "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff>=0.12"],

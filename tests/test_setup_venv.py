@@ -403,7 +403,7 @@ class Answers:
         if "cache" in command:
             return bool(self.facts.get("cached"))
         if "from mmcv.ops import nms" in str(command[-1]):
-            return self.facts.get("works", True)
+            return self.facts.get("works", lambda: True)()
         return self.facts.get("compiler", True)
 
     def output(self, *command, env=None):
@@ -434,31 +434,47 @@ def state(venv, tmp_path, monkeypatch):
     return tmp_path
 
 
+HERE = "cp{}{}".format(*sys.version_info[:2])
+
+
 @pytest.mark.parametrize(
-    ("facts", "how"),
+    ("facts", "how", "words"),
     [
-        ({"wheel": True}, "a ready wheel"),
-        ({"cached": "/c/onedl_mmcv-2.3.6-cp{}{}-x.whl"}, "a wheel from pip's cache"),
-        ({"cached": "/c/onedl_mmcv-2.3.6-cp39-x.whl"}, "compiled here"),
-        ({}, "compiled here"),
+        ({"wheel": True}, "a ready wheel", "--only-binary onedl-mmcv"),
+        ({"cached": f"/c/x-{HERE}-x.whl"}, "a wheel from pip's cache", "--no-binary onedl-mmcv"),
+        ({"cached": "/c/x-cp39-x.whl"}, "compiled here", "--no-binary onedl-mmcv"),
+        ({}, "compiled here", "--no-binary onedl-mmcv"),
     ],
 )
-def test_where_mmcv_comes_from(venv, state, facts, how):
-    facts = {k: v.format(*sys.version_info) if k == "cached" else v for k, v in facts.items()}
+def test_where_mmcv_comes_from(venv, state, facts, how, words):
     runner = Answers(state / "log", **facts)
     assert venv.install_mmcv(runner) == how
     (install,) = runner.installs()
     assert "--no-build-isolation" in install
-    assert "--no-binary" not in install
+    assert words in install
+    assert "--no-cache-dir" not in install  # so that the next environment finds it
     assert any("12 minutes" in text for text in runner.said) == (how == "compiled here")
 
 
-def test_operators_that_do_not_load_are_built_anew_once(venv, state):
-    runner = Answers(state / "log", wheel=True, works=False)
+def test_operators_that_do_not_work_give_way_to_the_next_source(venv, state, monkeypatch):
+    versions = {"torch": "2.11.0", "onedl-mmcv": "2.3.6"}
+    monkeypatch.setattr(venv, "installed_version", versions.get)
+    works = iter([False, False, False, True])
+    runner = Answers(state / "log", wheel=True, cached=f"x-{HERE}-x", works=lambda: next(works))
     assert venv.install_mmcv(runner) == "compiled here"
-    first, second = runner.installs()
-    assert "--no-binary" not in first
-    assert "--no-cache-dir --no-binary onedl-mmcv --force-reinstall" in second
+    ready, cached, compiled = runner.installs()  # what was there needed no installation
+    assert "--only-binary" in ready
+    assert "--no-cache-dir" not in cached
+    assert "--no-cache-dir" in compiled
+    assert all("--force-reinstall" in words for words in runner.installs())
+
+
+def test_operators_that_never_work_are_a_failure(venv, mechanism, state):
+    runner = Answers(state / "log", wheel=True, works=lambda: False)
+    with pytest.raises(mechanism.StepFailed, match="do not work"):
+        venv.install_mmcv(runner)
+    assert len(runner.installs()) == 2  # compiled once, not for ever
+    assert not (state / "mmcv-built-for.txt").exists()
 
 
 def test_another_torch_means_other_operators(venv, state, monkeypatch):
@@ -466,7 +482,7 @@ def test_another_torch_means_other_operators(venv, state, monkeypatch):
     monkeypatch.setattr(venv, "installed_version", versions.get)
     assert venv.install_mmcv(Answers(state / "log")) == "was there"
     versions["torch"] = "2.12.0"
-    runner = Answers(state / "log", cached="onedl_mmcv-2.3.6-cp{}{}-x".format(*sys.version_info))
+    runner = Answers(state / "log", cached=f"onedl_mmcv-2.3.6-{HERE}-x")
     assert venv.install_mmcv(runner) == "compiled here"
     (install,) = runner.installs()
     assert "--force-reinstall" in install

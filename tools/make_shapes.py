@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rarts_mm.apis import command_line
 from rarts_mm.datasets import make_shapes
+from rarts_mm.datasets.shapes import CLASSES, DEFAULT_CLASSES, DEFAULT_CUE
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,22 +20,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--classes",
         nargs="+",
-        default=["circle", "rectangle", "triangle"],
-        help="kinds of shapes, in the order of their labels",
+        default=list(DEFAULT_CLASSES),
+        metavar="CLASS",
+        help=f"kinds of shapes, in the order of their labels, out of {', '.join(CLASSES)}",
+    )
+    parser.add_argument(
+        "--cue",
+        type=float,
+        default=DEFAULT_CUE,
+        metavar="SHARE",
+        help="share of the shapes whose colour is near their class's; with 0 only outlines tell",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace a generated data set of other arguments"
     )
     args = vars(parser.parse_args(argv))
-    out = args.pop("out")
-    try:
-        made = make_shapes(out, **args)
-    except (ValueError, FileExistsError) as error:
-        raise command_line.UsageError(str(error)) from error
-    if made:
-        print(f"wrote {args['train']} training and {args['val']} validation images to {out}")
+    if make_shapes(**args):
+        print(
+            f"wrote {args['train']} training and {args['val']} validation images to {args['out']}"
+        )
     else:
-        print(f"{out} already holds this data set")
+        print(f"{args['out']} already holds this data set")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ MMCV = "onedl-mmcv"
 
 OLDEST, NEWEST = (3, 10), (3, 12)
 GIB_PER_COMPILER = 2.0
+COMPILED = "compiled here"
 COMPILING_TAKES = "about 12 minutes on two cores"
 # Settings of the caller's shell that would send packages elsewhere, or bring foreign ones in.
 UNWANTED = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
@@ -211,38 +212,41 @@ def install_libraries(runner: Runner) -> None:
 def install_mmcv(runner: Runner) -> str:
     torch_now = installed_version("torch")
     record = STATE / "mmcv-built-for.txt"
-    torch_then = record.read_text().strip() if record.exists() else torch_now
+    same_torch = not record.exists() or record.read_text().strip() == torch_now
     hidden = hide_gpu()
-    common = ["--no-deps", "--no-build-isolation", "-v", *files("mmcv")]
-    if mmcv_is_installed() and torch_then == torch_now:
-        how = "was there"
-    elif wheel_in_reach(runner):
-        how = "a ready wheel"
-    elif wheel_in_cache(runner) and torch_then == torch_now:
-        how = "a wheel from pip's cache"
-    else:
-        how = "compiled here"
-        announce_build(runner)
-    if torch_then != torch_now:  # pip would see its version installed and leave it
-        common += ["--force-reinstall"]
-        common += ["--no-cache-dir"] if how == "compiled here" else []
-    pip_install(runner, *common, env=build_environment() | hidden)
-    if how != "compiled here" and not runner.succeeds(PYTHON, "-c", MMCV_WORKS, env=hidden):
-        runner.say(f"these operators ({how}) do not work with this torch: compiling them instead")
-        how = "compiled here"
-        announce_build(runner)
-        again = ["--no-cache-dir", "--no-binary", MMCV, "--force-reinstall", *common]
-        pip_install(runner, *again, env=build_environment() | hidden)
-    runner.run(
-        PYTHON,
-        "-c",
-        MMCV_WORKS,
-        env=hidden,
-        advice="mmcv's operators were built but do not load. The log says why; make clean-venv "
-        "starts afresh.",
+    for how, words in ways_to_mmcv(runner, same_torch):
+        if how == COMPILED:
+            announce_build(runner)
+        if words:
+            common = ["--no-deps", "--no-build-isolation", "--force-reinstall", "-v"]
+            pip_install(runner, *common, *words, *files("mmcv"), env=build_environment() | hidden)
+        if runner.succeeds(PYTHON, "-c", MMCV_WORKS, env=hidden):
+            record.write_text(f"{torch_now}\n")
+            return how
+        if how != COMPILED:
+            runner.say(f"{how}: these operators do not work with this torch, trying the next way")
+    raise StepFailed(
+        "mmcv's operators were compiled, but do not work",
+        "The log says why. make clean-venv starts afresh.",
+        log=runner.log,
     )
-    record.write_text(f"{torch_now}\n")
-    return how
+
+
+def ways_to_mmcv(runner: Runner, same_torch: bool) -> Iterator[tuple[str, list[str]]]:
+    """From the quickest to the surest: how, and pip's arguments for it (none: it is there).
+
+    Args:
+        same_torch: Whether the operators that lie about, installed or in pip's cache, were built
+            for the torch that is there, as far as is known.
+    """
+    if same_torch and mmcv_is_installed():
+        yield "was there", []
+    if wheel_in_reach(runner):
+        yield "a ready wheel", ["--only-binary", MMCV]
+    cached = wheel_in_cache(runner)
+    if cached and same_torch:
+        yield "a wheel from pip's cache", ["--no-binary", MMCV]
+    yield COMPILED, ["--no-binary", MMCV, *(["--no-cache-dir"] if cached else [])]
 
 
 def install_project(runner: Runner) -> None:

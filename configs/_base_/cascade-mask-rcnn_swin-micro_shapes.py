@@ -61,16 +61,16 @@ model = dict(
     ),
     backbone=dict(
         type="SwinTransformer",
-        embed_dims=32,
+        embed_dims=48,
         depths=[1, 1, 2, 1],
-        num_heads=[2, 4, 8, 16],
+        num_heads=[3, 6, 12, 24],
         window_size=3,
         mlp_ratio=4,
         drop_path_rate=0.0,
         out_indices=(0, 1, 2, 3),
         convert_weights=False,
     ),
-    neck=dict(type="FPN", in_channels=[32, 64, 128, 256], out_channels=48, num_outs=5),
+    neck=dict(type="FPN", in_channels=[48, 96, 192, 384], out_channels=48, num_outs=5),
     rpn_head=dict(
         type="RPNHead",
         in_channels=48,
@@ -145,7 +145,7 @@ model = dict(
         rcnn=dict(
             score_thr=0.05,
             nms=dict(type="nms", iou_threshold=0.5),
-            max_per_img=20,
+            max_per_img=10,
             mask_thr_binary=0.5,
         ),
     ),

@@ -1,13 +1,14 @@
 """Parameters and multiply-adds, without computing anything."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .evaluating import evaluating
@@ -93,7 +94,7 @@ def count_flops(model: nn.Module, size: tuple[int, int]) -> Complexity:
     try:
         flops = _count(model, forward, (1, _channels(model), height, width))
     # What hosts raise when a size does not suit them.
-    except (AssertionError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"The {type(model).__name__} does not run on one image of {height} x {width} pixels, "
             f"so its FLOPs cannot be counted ({type(error).__name__}: {error}). Give a size that "
@@ -103,35 +104,48 @@ def count_flops(model: nn.Module, size: tuple[int, int]) -> Complexity:
     not_run = tuple(
         path
         for path, module in model.named_modules()
-        if isinstance(module, _WEIGHTED) and path not in flops and not _inside_any(path, flops)
+        if isinstance(module, _WEIGHTED)
+        and path not in flops
+        and not _multiplies(path.rpartition(".")[0], flops)
     )
+    _add_containers(flops, model)
     return Complexity((height, width), flops, parameters, not_run, proposals)
 
 
-def _inside_any(path: str, flops: dict[str, int]) -> bool:
-    """Whether a layer's product is done by its parent's fused operator, not by its own forward."""
-    parent = path.rpartition(".")[0]
-    return False if not parent else parent in flops and _counts_for_itself(parent, flops)
+def _children(path: str, flops: dict[str, int]) -> list[str]:
+    """The outermost modules inside ``path`` that ran."""
+    inside = [p for p in flops if p != path and (p.startswith(f"{path}.") or path == WHOLE)]
+    return [p for p in inside if not any(p.startswith(f"{other}.") for other in inside)]
 
 
-def _counts_for_itself(path: str, flops: dict[str, int]) -> bool:
-    children = (p for p in flops if p.startswith(path + ".") and "." not in p[len(path) + 1 :])
-    return flops[path] > sum(flops[child] for child in children)
+def _multiplies(path: str, flops: dict[str, int]) -> bool:
+    """Whether a module multiplies itself, perhaps with the weights of a child that never runs."""
+    return path in flops and flops[path] > sum(flops[child] for child in _children(path, flops))
+
+
+def _add_containers(flops: dict[str, int], model: nn.Module) -> None:
+    """Add modules that only hold others that ran: lists, and heads whose parts are called."""
+    ran = dict(flops)
+    for path, _ in model.named_modules():
+        if path not in ran and (children := _children(path, ran)):
+            flops[path] = sum(ran[child] for child in children)
 
 
 def _count(
     model: nn.Module, forward: Callable[[nn.Module, Tensor], None], shape: tuple[int, ...]
 ) -> dict[str, int]:
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        network = _hollow(model)
-        put_stand_ins(network)
-        try:
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    network = _hollow(model, fake)
+    put_stand_ins(network)
+    try:
+        with fake:
             return _counted(network, forward, torch.zeros(shape, dtype=_dtype(model)))
-        except DynamicOutputShapeException:
-            # Shapes that depend on values, as in box selection, need values.
-            pass
-    network = copy.deepcopy(model).cpu()
-    return _counted(network, forward, torch.zeros(shape, dtype=_dtype(model)))
+    except RuntimeError:
+        # A selection that depends on values, or an operator compiled outside torch, needs values.
+        # If it was another error, it comes again.
+        network = copy.deepcopy(model).cpu().requires_grad_(False)
+        put_stand_ins(network)
+        return _counted(network, forward, torch.zeros(shape, dtype=_dtype(model)))
 
 
 def _counted(
@@ -146,7 +160,7 @@ def _counted(
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
         },
     )
-    with evaluating(root), torch.no_grad(), counter:
+    with evaluating(root), torch.no_grad(), _unfused_attention(), counter:
         root(images)
     flops = {}
     whole = f"{_Root.__name__}.network"
@@ -159,6 +173,17 @@ def _counted(
             flops[name[len(whole) + 1 :]] = count
     flops.setdefault(WHOLE, 0)
     return flops
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Without the operator that is a whole nn.MultiheadAttention, which the counter overlooks."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 class _Root(nn.Module):
@@ -175,17 +200,19 @@ def _sdpa_flops(query, key, value, *args, out_shape=None, **kwargs) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-def _hollow(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` without values, on the CPU; to be called in a FakeTensorMode."""
+def _hollow(model: nn.Module, fake: FakeTensorMode) -> nn.Module:
+    """A copy of ``model`` without values, as if on the CPU."""
     memo = {}
     for module in model.modules():
         # In __dict__ are tensors that a module refers to and does not own: scores.
         for store in (module._parameters, module._buffers, vars(module)):
             for tensor in store.values():
                 if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
-                    if isinstance(tensor, nn.Parameter):
-                        empty = nn.Parameter(empty, requires_grad=tensor.requires_grad)
+                    with fake:
+                        empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                        if isinstance(tensor, nn.Parameter):
+                            # The counter watches for gradients where one is asked for.
+                            empty = nn.Parameter(empty, requires_grad=False)
                     memo[id(tensor)] = empty
     return copy.deepcopy(model, memo)
 
@@ -207,9 +234,15 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def _channels(model: nn.Module) -> int:
-    part = getattr(model, "backbone", model)
-    first = next((m for m in part.modules() if isinstance(m, nn.Conv2d)), None)
-    return 3 if first is None else first.in_channels
+    """Channels of the images that a model takes."""
+    means = getattr(getattr(model, "data_preprocessor", None), "mean", None)
+    if means is not None:
+        return means.numel()
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    # Some rearrange pixels into channels before their first convolution.
+    if first is None or (isinstance(model, BaseModel) and first.in_channels > 4):
+        return 3
+    return first.in_channels
 
 
 def _is_two_stage(model: nn.Module) -> bool:
@@ -245,11 +278,20 @@ def _run_two_stage(model: nn.Module, images: Tensor, proposals: dict[str, int]) 
     # A cascade has a list of heads and says which one is to run.
     stages = [(i,) for i in range(head.num_stages)] if hasattr(head, "num_stages") else [()]
     height, width = images.shape[-2:]
+    # Hybrid Task Cascade segments the image besides, and its heads see that too.
+    extra = {}
+    if getattr(head, "with_semantic", False):
+        extra["semantic_feat"] = head.semantic_head(features)[1]
     for stage in stages:
         if head.with_bbox:
-            head._bbox_forward(*stage, features, _boxes(proposals["bbox"], height, width))
-        if head.with_mask:
-            head._mask_forward(*stage, features, _boxes(proposals["mask"], height, width))
+            boxes = _boxes(proposals["bbox"], height, width)
+            head._bbox_forward(*stage, features, boxes, **extra)
+        # With its mask information flow, one call runs all mask heads in turn.
+        flow = hasattr(head, "mask_info_flow")
+        if head.with_mask and not (flow and stage != stages[-1]):
+            boxes = _boxes(proposals["mask"], height, width)
+            testing = {"training": False} if flow else {}
+            head._mask_forward(*stage, features, boxes, **extra, **testing)
 
 
 def _boxes(count: int, height: int, width: int) -> Tensor:

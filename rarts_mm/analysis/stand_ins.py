@@ -7,16 +7,16 @@ that has the same shapes and, where the operator is a convolution, its cost.
 from functools import partial
 
 import torch.nn.functional as F
-from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, RoIPool
 from torch import Tensor, nn
 
 
 def put_stand_ins(network: nn.Module) -> None:
     """Give the layers of ``network`` that need one a stand-in, in place."""
     for module in network.modules():
-        for kind, forward in _STAND_INS.items():
-            if isinstance(module, kind):
+        for cls in type(module).__mro__:
+            if forward := _STAND_INS.get(f"{cls.__module__}.{cls.__qualname__}"):
                 module.forward = partial(forward, module)
+                break
 
 
 def _roi_layer(layer: nn.Module, features: Tensor, rois: Tensor, *_) -> Tensor:
@@ -27,25 +27,26 @@ def _roi_layer(layer: nn.Module, features: Tensor, rois: Tensor, *_) -> Tensor:
 
 
 def _single_level(extractor: nn.Module, features, rois: Tensor, *_, **__) -> Tensor:
-    """Without the choice of a level for each box, whose result's shape depends on values."""
+    """Without the choice of a level for each box: the shape of its result depends on values."""
     return extractor.roi_layers[0](features[0], rois)
 
 
 def _deformable(layer: nn.Module, x: Tensor, *_, **__) -> Tensor:
-    """A deformable convolution multiplies as often as a plain one."""
-    groups = layer.groups
-    return F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation, groups)
+    """A deformable convolution multiplies as often as a plain one, and some find their offsets."""
+    if hasattr(layer, "conv_offset"):
+        layer.conv_offset(x)
+    return F.conv2d(
+        x, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
+    )
 
 
+# By name: a library that is not installed, or not used, need not be imported.
 _STAND_INS = {
-    RoIAlign: _roi_layer,
-    RoIPool: _roi_layer,
-    DeformConv2d: _deformable,
-    ModulatedDeformConv2d: _deformable,
+    "mmcv.ops.roi_align.RoIAlign": _roi_layer,
+    "mmcv.ops.roi_pool.RoIPool": _roi_layer,
+    "mmcv.ops.deform_conv.DeformConv2d": _deformable,
+    "mmcv.ops.modulated_deform_conv.ModulatedDeformConv2d": _deformable,
+    "mmdet.models.roi_heads.roi_extractors.single_level_roi_extractor.SingleRoIExtractor": (
+        _single_level
+    ),
 }
-try:
-    from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-except ImportError:  # Classifiers alone need no MMDetection.
-    pass
-else:
-    _STAND_INS[SingleRoIExtractor] = _single_level

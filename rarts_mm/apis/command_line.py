@@ -1,15 +1,33 @@
 """What the command lines share."""
 
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import UsageError
 
+__all__ = ["UsageError", "run"]
+
+_PACKAGE = Path(__file__).parents[1]
+
 
 def run(main: Callable[[], object]) -> None:
-    """Run a command; a user's mistake ends it with its message on standard error and status 2."""
+    """Run a command and end it in a readable way.
+
+    An error that this package raised says what is wrong and what to do, so its message alone goes to
+    standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
+    (``RuntimeError``). Any other error is a surprise and keeps its traceback.
+    """
     try:
         main()
-    except UsageError as error:
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if not _raised_here(error):
+            raise
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
+
+
+def _raised_here(error: BaseException) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)

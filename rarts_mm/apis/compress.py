@@ -13,7 +13,7 @@ from rarts_mm.files import digest, write_text
 from .configs import plain_config, prepare_registries, read_config, require_search
 from .evaluate import evaluate
 from .input_size import input_size
-from .metrics import headline
+from .metrics import headline, metric_format
 from .preflight import check_files
 from .prune import check_ratio, folder_name, prune
 from .schedule import continued
@@ -194,10 +194,10 @@ def _costs(models: dict[str, tuple[Path, Path]]) -> dict:
     latencies = latency_of_models(built, size)
     return dict(
         size=list(size),
-        environment=environment(),
+        environment=environment(model),
         models={
             name: dict(
-                parameters=complexities[name].parameters,
+                parameters=complexities[name].total_parameters,
                 flops=complexities[name].total,
                 latency_ms=latencies[name].median,
             )
@@ -219,7 +219,7 @@ def _table(
                 **headline(metrics[name]),
                 "parameters": cost["parameters"],
                 "FLOPs": cost["flops"],
-                "latency ms": round(cost["latency_ms"], 2),
+                "latency": cost["latency_ms"],
             }
         )
     height, width = costs["size"]
@@ -229,5 +229,7 @@ def _table(
         f"FLOPs (multiply-adds) and latency (batch 1, median) at {width} x {height}, "
         + ", ".join(f"{k} {v}" for k, v in where.items()),
     ]
-    return ResultsTable(columns=list(rows[0]), rows=rows, title="Results", notes=notes)
+    columns = {name: metric_format(name) for name in rows[0]}
+    columns.update({"model": None, "parameters": "M", "FLOPs": "G", "latency": "ms"})
+    return ResultsTable(columns, rows, title="Results", notes=notes)
 

@@ -12,7 +12,7 @@ from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import find_units, masked, rank_scores
 
 from .errors import UsageError
-from .metrics import headline
+from .metrics import headline, metric_format
 from .preflight import check_files
 from .search_checkpoint import load_search
 
@@ -66,8 +66,8 @@ def draw_curve(
             metrics.append(headline(runner.val()))
         rows.append({"ratio": ratio, "parameters": whole - removed, **metrics[-1]})
     table = ResultsTable(
-        columns=list(rows[0]),
-        rows=rows,
+        {"ratio": "%", "parameters": "M", **{name: metric_format(name) for name in metrics[0]}},
+        rows,
         title="Masked network, before slicing and fine-tuning",
         notes=[f"search: {checkpoint}", f"weights: {search.keep}"],
     )

@@ -1,4 +1,10 @@
-"""Two disjoint halves of one training set (thesis, section 2.2)."""
+"""Two disjoint random halves of one data set.
+
+The search trains the primary network u on one half and the auxiliary network w on the other. What
+is split is the data set of a usual MMEngine config, annotations and all: each half is an ordinary
+data set that holds its own part only, so samplers, batch samplers and the visualiser work with it
+as with any other.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,112 +12,220 @@ from collections.abc import Mapping
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
-from torch.utils.data import Dataset
+
+NAMES = ("primary", "auxiliary")
 
 
 def split_halves(
-    dataset: Mapping, ratio: float = 0.5, seed: int = 0
-) -> tuple[Dataset, Dataset, dict]:
-    """Build a data set's config and split it into a primary and an auxiliary half.
+    dataset_cfg: Mapping | BaseDataset, ratio: float = 0.5, seed: int = 0
+) -> tuple[object, object, dict]:
+    """Build a data set once and split it at random into two halves.
 
-    The halves are drawn at random from the seed alone, so they are the same on every rank and in
-    every run. Wrappers (repeating, balancing, mixing, concatenating) are split *inside*: what they
-    wrap is split and each half gets a wrapper of its own, or an image that is repeated, or mixed
-    into another, would be in both halves.
+    Wrappers (``RepeatDataset``, ``ConcatDataset``, ``ClassBalancedDataset``,
+    ``MultiImageMixDataset`` and others that hold ``dataset=dict(...)`` or ``datasets=[dict(...)]``)
+    are split inside and put around each half anew: a repeated or mixed image stays in its half. So
+    does an image with several entries (captions, say), or one that two members of a concatenation
+    share. A ``KFoldDataset`` chooses its fold first; what it leaves is split.
+
+    The split depends on (seed, ratio, images) only, so every process of a distributed run, and a
+    resumed run, gets the same.
 
     Args:
-        dataset: config of a MMEngine data set, wrapped or not.
-        ratio: share of the images that goes to the primary half D_p, in (0, 1).
-        seed: seed of the permutation.
+        dataset_cfg: Config of a data set as in ``train_dataloader.dataset``, or a built one.
+        ratio: Share of the images that goes to the primary half, in (0, 1).
+        seed: Seed of the split.
 
     Returns:
-        The primary half, the auxiliary half, and a record of the split for checkpoints:
-        ``dict(ratio, seed, primary=<images>, auxiliary=<images>, digest=<SHA-256 of the indices>)``.
+        The primary half, the auxiliary half, and a record for the checkpoint: ``seed``,
+        ``ratio``, ``lengths`` (samples of each half, repetitions counted), ``leaves`` (type and
+        lengths of each innermost data set) and ``sha256`` of the index lists.
 
     Raises:
-        ValueError: a ratio outside (0, 1), or a half that would be empty.
-        TypeError: a data set that cannot be split.
+        ValueError: ``ratio`` is not in (0, 1), ``seed`` is not a whole number in [0, 2^32), a half
+            would be empty, or the data set (or one that it wraps) cannot be split.
     """
-    if not (isinstance(ratio, int | float) and 0 < ratio < 1):
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
         raise ValueError(
-            f"split.ratio is the primary half's share of the images and must lie strictly between 0 "
-            f"and 1, got {ratio!r}; 0.5 makes equal halves"
+            f"split.ratio={ratio!r}: the primary half's share of the images must lie between 0 and "
+            "1, for example 0.5."
         )
-    if not isinstance(seed, int):
-        raise ValueError(f"split.seed must be a whole number, got {seed!r}")
-    splitter = _Splitter(ratio, seed)
-    primary, auxiliary = splitter.split(dataset)
-    built = [DATASETS.build(d) if isinstance(d, Mapping) else d for d in (primary, auxiliary)]
-    for half in built:
-        if hasattr(half, "full_init"):
-            half.full_init()
-    return built[0], built[1], splitter.record()
-
-
-def check_halves(primary: Dataset, auxiliary: Dataset, batch_size: int) -> None:
-    """Raise if a half cannot fill one batch of all processes together."""
-    for name, half in (("primary", primary), ("auxiliary", auxiliary)):
-        if len(half) < batch_size:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"split.seed={seed!r}: must be a whole number from 0 to {2**32 - 1}.")
+    split = _Split(ratio, seed)
+    halves = split.visit(dataset_cfg)
+    record = split.record()
+    record["lengths"] = {name: len(half) for name, half in zip(NAMES, halves, strict=True)}
+    for name, length in record["lengths"].items():
+        if length == 0:
             raise ValueError(
-                f"the {name} half has {len(half)} images, less than one batch of {batch_size} (all "
-                "processes together). Lower train_dataloader.batch_size, shift train_cfg.split.ratio "
-                "or use more data"
+                f"The {name} half of the data set would be empty: split.ratio={ratio} of "
+                f"{split.images} images. Use more images, or a ratio closer to 0.5."
+            )
+    return *halves, record
+
+
+def check_halves(record: Mapping, batch_sizes: Mapping[str, int], world_size: int = 1) -> None:
+    """See that each half fills at least one batch.
+
+    Args:
+        record: What :func:`split_halves` returned.
+        batch_sizes: Batch size per process of the ``primary`` and the ``auxiliary`` half.
+        world_size: Number of processes that share a half.
+
+    Raises:
+        ValueError: A half is smaller than a batch of all processes together.
+    """
+    for name in NAMES:
+        length, batch_size = record["lengths"][name], batch_sizes[name]
+        if length < batch_size * world_size:
+            shared = f" on each of {world_size} processes" if world_size > 1 else ""
+            most = max(length // world_size, 1)
+            raise ValueError(
+                f"The {name} half is too small for a batch: it has {length} samples, a batch is "
+                f"{batch_size}{shared}. Use a batch size of at most {most}, more images, or "
+                f"another ratio than {record['ratio']}."
             )
 
 
-class _Splitter:
-    """Walks a config down to the data sets that hold images, and splits each."""
+def check_same_split(saved: Mapping, current: Mapping) -> None:
+    """See that a resumed search gets the halves that it was begun with.
 
-    def __init__(self, ratio: float, seed: int) -> None:
-        self.ratio, self.seed = ratio, seed
-        self.generator = np.random.default_rng(seed)
-        self.sizes = [0, 0]
+    Args:
+        saved: The record in the checkpoint.
+        current: The record of this run's split.
+
+    Raises:
+        ValueError: The records differ; the message says in what.
+    """
+    if saved["sha256"] == current["sha256"]:
+        return
+    keys = [key for key in ("seed", "ratio", "leaves") if saved[key] != current[key]]
+    differences = "; ".join(f"{key} was {saved[key]}, is {current[key]}" for key in keys)
+    raise ValueError(
+        "This run splits the data set into other halves than the one that wrote the checkpoint: "
+        f"{differences or 'the images differ'}. Resume with the same data set, seed and ratio, or "
+        "start a new search from it with --cfg-options load_from=CHECKPOINT instead of --resume."
+    )
+
+
+class _Split:
+    """Walks a config down to its innermost data sets (leaves), splits them, wraps the halves."""
+
+    def __init__(self, ratio: float, seed: int):
+        self.ratio = ratio
+        self.seed = seed
+        self.leaves: list[dict] = []
         self.digest = hashlib.sha256()
+        self.half_of: dict[str, int] = {}  # image path -> 0 (primary) or 1 (auxiliary)
 
-    def split(self, cfg: Mapping) -> tuple:
-        """Return what to build for the primary and for the auxiliary half: a config or a data set."""
-        inner = cfg.get("datasets")
-        if isinstance(inner, list | tuple):
-            pairs = [self.split(c) for c in inner]
-            return tuple(dict(cfg, datasets=[pair[i] for pair in pairs]) for i in (0, 1))
-        inner = cfg.get("dataset")
-        if isinstance(inner, Mapping):
-            pair = self.split(inner)
-            return tuple(dict(cfg, dataset=_built(half)) for half in pair)
-        return self._split_leaf(cfg)
-
-    def _split_leaf(self, cfg: Mapping) -> tuple[BaseDataset, BaseDataset]:
-        dataset = DATASETS.build(cfg)
-        if not isinstance(dataset, BaseDataset):
-            raise TypeError(
-                f"{type(dataset).__name__} cannot be split into halves: it is no "
-                "mmengine.dataset.BaseDataset. Derive the data set from it (load_data_list)"
-            )
-        dataset.full_init()
-        total = len(dataset)
-        count = round(self.ratio * total)
-        if not 0 < count < total:
-            raise ValueError(
-                f"split.ratio={self.ratio} leaves a half of {type(dataset).__name__} empty: it has "
-                f"{total} images, of which {count} would be primary"
-            )
-        order = self.generator.permutation(total)
-        halves = [np.sort(order[:count]), np.sort(order[count:])]
-        for i, indices in enumerate(halves):
-            self.sizes[i] += len(indices)
-            self.digest.update(indices.astype("<i8").tobytes())
-        primary, auxiliary = (dataset.get_subset(indices.tolist()) for indices in halves)
-        return primary, auxiliary
+    @property
+    def images(self) -> int:
+        return sum(leaf["length"] for leaf in self.leaves)
 
     def record(self) -> dict:
         return dict(
-            ratio=float(self.ratio),
             seed=self.seed,
-            primary=self.sizes[0],
-            auxiliary=self.sizes[1],
-            digest=self.digest.hexdigest(),
+            ratio=self.ratio,
+            leaves=self.leaves,
+            sha256=self.digest.hexdigest(),
         )
 
+    def visit(self, cfg: Mapping | BaseDataset) -> tuple[object, object]:
+        if not isinstance(cfg, Mapping):
+            return self.split_leaf(cfg)
+        if _is_kfold(cfg):
+            # A fold of a half is not a half of the fold: the images held out would come back.
+            folds = DATASETS.build(cfg)
+            folds.full_init()
+            return self.split_leaf(folds.dataset)
+        if _is_config(cfg.get("dataset")):
+            inner = self.visit(cfg["dataset"])
+            return self.wrap(cfg, "dataset", [_prebuilt(half) for half in inner])
+        members = cfg.get("datasets")
+        if isinstance(members, (list, tuple)) and members and all(map(_is_config, members)):
+            inner = [self.visit(member) for member in members]
+            halves = [[_prebuilt(pair[side]) for pair in inner] for side in (0, 1)]
+            return self.wrap(cfg, "datasets", halves)
+        if isinstance(cfg.get("ann_file"), (list, tuple)):
+            raise ValueError(
+                f"Data set {cfg.get('type')}: ann_file is a list. Write "
+                "ConcatDataset(datasets=[...]) with one data set for each annotation file."
+            )
+        return self.split_leaf(DATASETS.build(cfg))
 
-def _built(dataset: Mapping | Dataset) -> Dataset:
-    return DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+    def wrap(self, cfg: Mapping, key: str, contents: list) -> tuple[object, object]:
+        halves = []
+        for content in contents:
+            half = DATASETS.build({**cfg, key: content})
+            if hasattr(half, "full_init"):
+                half.full_init()
+            halves.append(half)
+        return tuple(halves)
+
+    def split_leaf(self, dataset: object) -> tuple[BaseDataset, BaseDataset]:
+        if not isinstance(dataset, BaseDataset):
+            raise ValueError(
+                f"A data set of type {type(dataset).__name__} cannot be split into halves: it is "
+                "neither an mmengine.dataset.BaseDataset (which has get_subset) nor a wrapper "
+                "given as a config with dataset=dict(...) or datasets=[dict(...)]. Derive it from "
+                "BaseDataset, or give the wrapper as a config."
+            )
+        dataset.full_init()
+        indices = self.assign(dataset)
+        self.leaves.append(
+            dict(
+                type=type(dataset).__name__,
+                length=len(dataset),
+                **{name: len(part) for name, part in zip(NAMES, indices, strict=True)},
+            )
+        )
+        for part in indices:
+            self.digest.update(np.asarray([len(part), *part], "<i8").tobytes())
+        return tuple(dataset.get_subset(part) for part in indices)
+
+    def assign(self, dataset: BaseDataset) -> tuple[list[int], list[int]]:
+        """Sorted indices of each half; entries of one image always go together."""
+        groups: dict[str, list[int]] = {}
+        for index in range(len(dataset)):
+            path = dataset.get_data_info(index).get("img_path")
+            # Data sets that hold their pixels (CIFAR) name no file: each entry is an image.
+            key = f"{len(self.leaves)}#{index}" if path is None else str(path)
+            groups.setdefault(key, []).append(index)
+        wanted = round(self.ratio * len(dataset))
+        halves: tuple[list[int], list[int]] = ([], [])
+        free = []
+        for key, members in groups.items():
+            if key in self.half_of:
+                halves[self.half_of[key]].extend(members)
+            else:
+                free.append(key)
+        # RandomState's streams are frozen for good, those of numpy's newer generators are not, and
+        # a run may be resumed after an update.
+        order = np.random.RandomState([self.seed, len(self.leaves)]).permutation(len(free))
+        for key in (free[i] for i in order):
+            side = int(len(halves[0]) >= wanted)
+            self.half_of[key] = side
+            halves[side].extend(groups[key])
+        return tuple(sorted(half) for half in halves)
+
+
+def _is_config(value: object) -> bool:
+    return isinstance(value, Mapping) and "type" in value
+
+
+def _is_kfold(cfg: Mapping) -> bool:
+    kind = cfg.get("type")
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    return name.split(".")[-1] == "KFoldDataset"
+
+
+def _prebuilt(dataset: object) -> dict:
+    """A config that builds to ``dataset``.
+
+    Wrappers take a config or a ``BaseDataset``, and refuse another wrapper that is built already.
+    """
+
+    def build() -> object:
+        return dataset
+
+    return dict(type=build)

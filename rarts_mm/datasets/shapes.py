@@ -2,17 +2,19 @@
 
 Images of one to four shapes on noisy backgrounds: several classes, sizes, angles, colours and
 textures, with shapes that overlap (later ones hide earlier ones) and shapes cut by the border. The
-class is decided by the outline alone; colour and texture carry no information. It lets the whole
-chain run without a download.
+class is decided by the outline; colour is a hint as strong as ``cue`` says (0: none), and texture
+carries no information. It lets the whole chain run without a download, and a small detector learn
+it in minutes.
 
-Geometry is exact: an annotation is the *visible* part of the drawn outline, as in COCO, computed on
-polygons and not traced from pixels. A visible part with a hole (a small shape on a large one) is cut
-into pieces without holes, because COCO polygons cannot have any.
+Geometry is exact: an annotation is the *visible* part of the drawn outline, as in COCO, computed
+on polygons and not traced from pixels. A visible part with a hole (a small shape on a large one) is
+cut into pieces without holes, because COCO polygons cannot have any.
 
-Image ``i`` of a split is a function of (seed, split, i, size, classes) only: a smaller data set is a
-prefix of a larger one.
+Image ``i`` of a split is a function of (seed, split, i, size, classes, cue) only: a smaller data
+set is a prefix of a larger one.
 """
 
+import itertools
 import json
 import math
 import os
@@ -34,9 +36,12 @@ MANIFEST = "manifest.json"
 SPLITS = ("train", "val")
 DEFAULT_CLASSES = ("circle", "rectangle", "triangle")
 
+DEFAULT_CUE = 0.9
+
 _MAX_SHAPES = 4
 _MIN_VISIBLE = 0.4  # of the whole outline: a shape that would leave less of any other is not placed
 _TRIES = 20
+_HINT_SPREAD = 35.0  # of each channel, around the class's colour
 _SUPERSAMPLE = 4
 _MIN_PIECE = 1.0  # square pixels: smaller slivers of a visible part are not worth a polygon
 
@@ -160,10 +165,15 @@ def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nda
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), mean
 
 
-def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """A random colour that is not close to the background's."""
-    while True:
-        colour = rng.uniform(0, 255, 3)
+def _contrasting(
+    rng: np.random.Generator, background: np.ndarray, hint: Sequence[float] | None
+) -> np.ndarray:
+    """A BGR colour that is not close to the background's: near ``hint``, or any."""
+    for attempt in itertools.count():
+        if hint is None or attempt > _TRIES:
+            colour = rng.uniform(0, 255, 3)
+        else:
+            colour = np.clip(rng.normal(hint, _HINT_SPREAD), 0, 255)
         if np.linalg.norm(colour - background) > 90:
             return colour
 
@@ -233,8 +243,11 @@ def draw(
     size: int = 96,
     seed: int = 0,
     classes: Sequence[str] = DEFAULT_CLASSES,
+    cue: float = DEFAULT_CUE,
 ) -> tuple[np.ndarray, list[dict]]:
     """Image ``index`` of a split and its annotations.
+
+    Args are those of :func:`make_shapes`.
 
     Returns:
         The BGR image, uint8 (size, size, 3), and a list of COCO annotations without ids.
@@ -244,7 +257,9 @@ def draw(
     shapes = _place(rng, size, classes)
     for shape in shapes:
         cover = _coverage(shape.outline, size)[..., None]
-        image = (1 - cover) * image + cover * _textured(rng, size, _contrasting(rng, mean))
+        hint = _PALETTE[classes[shape.label]][::-1] if rng.random() < cue else None
+        colour = _contrasting(rng, mean, hint)
+        image = (1 - cover) * image + cover * _textured(rng, size, colour)
     image = image + rng.normal(0, rng.uniform(4, 12), image.shape)
     annotations = [a for a in map(_annotate, shapes) if a is not None]
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), annotations
@@ -260,6 +275,7 @@ def make_shapes(
     size: int = 96,
     seed: int = 0,
     classes: Sequence[str] = DEFAULT_CLASSES,
+    cue: float = DEFAULT_CUE,
     force: bool = False,
 ) -> bool:
     """Write a data set: ``train/*.png``, ``val/*.png`` and ``annotations/{train,val}.json``.
@@ -274,6 +290,7 @@ def make_shapes(
         size: Height and width of every image, in pixels.
         seed: Non-negative seed of everything random.
         classes: Class names, a subset of ``CLASSES``; their order is the order of the labels.
+        cue: Share of the shapes, in [0, 1], whose colour is near their class's.
         force: Replace a data set that this function made with other arguments.
 
     Returns:
@@ -289,6 +306,8 @@ def make_shapes(
             raise ValueError(f"{name}={value}: must be at least {least}.")
     if seed < 0:
         raise ValueError(f"seed={seed}: must not be negative.")
+    if not 0 <= cue <= 1:
+        raise ValueError(f"cue={cue}: must be a share in [0, 1].")
     manifest = dict(
         generator="rarts_mm.shapes",
         version=VERSION,
@@ -297,6 +316,7 @@ def make_shapes(
         size=size,
         seed=seed,
         classes=list(classes),
+        cue=cue,
     )
     out = Path(out).absolute()
     if _holds(out, manifest, force):
@@ -306,7 +326,7 @@ def make_shapes(
         new = Path(beside, "new")
         (new / "annotations").mkdir(parents=True)
         for split, count in (("train", train), ("val", val)):
-            _write_split(new, split, count, size, seed, classes)
+            _write_split(new, split, count, size, seed, classes, cue)
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         # Looked at again: another process may have been faster.
         if _holds(out, manifest, force):
@@ -318,12 +338,18 @@ def make_shapes(
 
 
 def _write_split(
-    root: Path, split: str, count: int, size: int, seed: int, classes: Sequence[str]
+    root: Path,
+    split: str,
+    count: int,
+    size: int,
+    seed: int,
+    classes: Sequence[str],
+    cue: float,
 ) -> None:
     (root / split).mkdir()
     images, annotations = [], []
     for index in range(count):
-        image, found = draw(index, split, size, seed, classes)
+        image, found = draw(index, split, size, seed, classes, cue)
         file_name = f"{index:06d}.png"
         encoded, data = cv2.imencode(".png", image)
         if not encoded:

@@ -49,7 +49,8 @@ class SearchLoop(EpochBasedTrainLoop):
                 f"{type(dataloader).__name__}"
             )
         primary, auxiliary, self.split = split_halves(dataloader["dataset"], **(split or {}))
-        check_halves(primary, auxiliary, dataloader["batch_size"] * runner.world_size)
+        batch_size = dataloader["batch_size"]
+        check_halves(self.split, {PRIMARY: batch_size, AUXILIARY: batch_size}, runner.world_size)
         self.loaders = {
             half: _build_loader(runner, dataloader, dataset, offset)
             for half, dataset, offset in (

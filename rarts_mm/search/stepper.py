@@ -15,6 +15,12 @@ from torch.optim import Optimizer
 from .lagrangian import Lagrangian
 from .problem import ALPHA, Problem
 
+_CHECKPOINTING = (
+    "Either a scored layer takes no part in the loss, or activation checkpointing of the reentrant "
+    "kind is on, which drops alpha's gradients in silence: switch `with_cp` off in the architecture "
+    "and `activation_checkpointing` off in the config."
+)
+
 
 @dataclass
 class Player:
@@ -96,6 +102,11 @@ class Stepper:
     def _backward(self, network: str, half: str, factor: float) -> None:
         loss = self._problem.loss(network, half)
         self.losses[half] = loss.detach()
+        if not loss.requires_grad:
+            raise RuntimeError(
+                f"the loss of {network!r} on the {half} half depends on nothing that is to get a "
+                f"gradient. {_CHECKPOINTING}"
+            )
         if factor != 1.0:
             loss = loss * factor
         if self.scaler is not None:
@@ -164,9 +175,6 @@ class Stepper:
         if missing:
             raise RuntimeError(
                 f"{len(missing)} of {len(player.params)} architecture parameters (numbers "
-                f"{missing[:5]}) got no gradient in the first step. Either a scored layer takes no "
-                "part in the loss, or activation checkpointing of the reentrant kind is on: it "
-                "drops alpha's gradients in silence. Switch `with_cp` off in the architecture and "
-                "`activation_checkpointing` off in the config."
+                f"{missing[:5]}) got no gradient in the first step. {_CHECKPOINTING}"
             )
         self._checked_alpha = True

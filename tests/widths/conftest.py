@@ -9,6 +9,11 @@ from torch import nn
 from rarts_mm.widths import insert_scores
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def _randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     """Random parameters, none of them zero: biases, norms and bias tables too."""
     generator = torch.Generator().manual_seed(seed)

@@ -174,17 +174,25 @@ def test_sizes_that_the_network_refuses(pruned):
         prove_slicing(network, kept, sliced, sizes=[(50, 61)])
 
 
-@pytest.mark.parametrize("factor", [1 + 1e-9, float("nan"), float("inf")])
-def test_differences_above_rounding_and_nan_are_refused(factor):
+@pytest.mark.parametrize("value", [1 + 1e-8, float("nan"), float("inf")])
+def test_differences_above_rounding_and_nan_are_refused(value):
     first = nn.Linear(4, 3, dtype=torch.float64)
+    first.weight.data.fill_(1)
     second = copy.deepcopy(first)
-    x = [torch.randn(5, 4)]
+    x = [torch.ones(5, 4)]
     assert prove_equal(first, second, x).error == 0
-    second.weight.data[0, 0] *= factor
+    second.weight.data[0, 0] = value
     with pytest.raises(ProofError, match="does not compute"):
         prove_equal(first, second, x)
+
+
+def test_nan_on_both_sides_and_nothing_compared_prove_nothing():
+    network = nn.Linear(4, 3)
     with pytest.raises(ProofError):
-        prove_equal(second, second, x if factor > 2 else [])
+        prove_equal(network, network, [])
+    network.weight.data[0, 0] = float("nan")
+    with pytest.raises(ProofError):
+        prove_equal(network, network, [torch.ones(5, 4)])
 
 
 def test_outputs_of_other_shapes_are_refused():

@@ -14,7 +14,7 @@ class LagrangianHook(Hook):
     over all weights, so they are computed at an interval.
 
     Args:
-        interval: number of iterations between two computations.
+        interval: number of iterations between two computations; each epoch's last one counts too.
     """
 
     priority = "ABOVE_NORMAL"
@@ -29,7 +29,10 @@ class LagrangianHook(Hook):
     ) -> None:
         del data_batch
         wrapper = runner.optim_wrapper
-        if PRIMARY not in wrapper or not self.every_n_inner_iters(batch_idx, self.interval):
+        due = self.every_n_inner_iters(batch_idx, self.interval)
+        # At the end of an epoch too, which may be shorter than the interval.
+        last = batch_idx + 1 == len(runner.train_dataloader)
+        if PRIMARY not in wrapper or not (due or last):
             return
         players = wrapper.stepper.players
         coupling, distance = wrapper.lagrangian.coupling(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
+from torch import Tensor
 
 from rarts_mm.registry import HOOKS
 
@@ -27,11 +28,12 @@ class NonFiniteLossHook(Hook):
         self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
     ) -> None:
         del batch_idx, data_batch
-        bad = {
-            key: float(value)
+        losses = {
+            key: float(value.detach() if isinstance(value, Tensor) else value)
             for key, value in (outputs or {}).items()
-            if "loss" in key and not math.isfinite(value)
+            if "loss" in key
         }
+        bad = {key: value for key, value in losses.items() if not math.isfinite(value)}
         if not bad:
             return
         last = find_latest_checkpoint(runner.work_dir) if Path(runner.work_dir).is_dir() else None

@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 
+from rarts_mm.datasets import check_same_split
 from rarts_mm.registry import HOOKS
 
 KEY = "rarts_mm"
@@ -29,13 +30,4 @@ class SplitHook(Hook):
         recorded = checkpoint.get(KEY, {}).get("split")
         if recorded is None or not runner._resume:
             return
-        different = {
-            k: (recorded.get(k), v) for k, v in self.split.items() if recorded.get(k) != v
-        }
-        if different:
-            what = ", ".join(f"{k}: {old!r} then, {new!r} now" for k, (old, new) in different.items())
-            raise ValueError(
-                f"cannot resume: the checkpoint's search split the data otherwise ({what}). Give "
-                "train_cfg.split and the data set of that run, or start a new search with "
-                "--cfg-options load_from=CHECKPOINT instead of --resume."
-            )
+        check_same_split(recorded, self.split)

@@ -1,0 +1,152 @@
+"""Tables of results: on the screen, as Markdown, as JSON."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rarts_mm.files import write_text
+
+Format = Callable[[Any], str] | str | None
+
+# Unit of a column -> how a value, given in the unit on the right, is written.
+UNITS: dict[str, Callable[[Any], str]] = {
+    "M": lambda value: f"{value / 1e6:,.2f} M",  # a count
+    "G": lambda value: f"{value / 1e9:,.2f} G",  # a count
+    "%": lambda value: f"{100 * value:.1f} %",  # a share
+    "points": lambda value: f"{value:.2f}",  # percentage points already
+    "ms": lambda value: f"{value:.2f} ms",  # milliseconds
+    "": lambda value: f"{value:,}",  # a plain number
+}
+
+
+@dataclass
+class ResultsTable:
+    """Rows of values and how to write them.
+
+    Args:
+        columns: Name of a column -> its format: a function that makes a string of a value; or a
+            unit, one of ``'M'`` and ``'G'`` (values are plain counts), ``'%'`` (values are shares
+            of 1), ``'points'``, ``'ms'`` (values are milliseconds) and ``''`` (a number with its
+            thousands apart); or None for text. Columns without a format are aligned to the left.
+        rows: Each a mapping with some of the columns as keys, or a sequence with a value for each
+            of them. None is written as a dash.
+        title: Above the table.
+        notes: Sentences below the table.
+
+    Raises:
+        ValueError: An unknown unit, or a row that does not fit the columns.
+    """
+
+    columns: Mapping[str, Format]
+    rows: Sequence[Mapping[str, Any] | Sequence[Any]] = field(default_factory=list)
+    title: str = ""
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.columns = dict(self.columns)
+        for name, spec in self.columns.items():
+            if isinstance(spec, str) and spec not in UNITS:
+                raise ValueError(
+                    f"Column {name!r} has the unit {spec!r}; known are "
+                    f"{', '.join(map(repr, UNITS))}. Give a function for any other format."
+                )
+        self.notes = [self.notes] if isinstance(self.notes, str) else list(self.notes)
+        self.rows = [self._row(row) for row in self.rows]
+
+    def cells(self) -> list[list[str]]:
+        """The rows, formatted."""
+        return [
+            [self._cell(spec, row[name]) for name, spec in self.columns.items()]
+            for row in self.rows
+        ]
+
+    def print(self, console: Console | None = None) -> None:
+        """Write the table to the screen, or to ``console``."""
+        console = console or Console()
+        # Text, not str: rich would read [brackets] in a name as markup.
+        table = Table(
+            title=Text(self.title) if self.title else None,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+        )
+        for name, spec in self.columns.items():
+            text = spec is None
+            table.add_column(
+                Text(name), justify="left" if text else "right", overflow="fold", no_wrap=text
+            )
+        for row in self.cells():
+            table.add_row(*map(Text, row))
+        console.print(table)
+        for note in self.notes:
+            console.print(Text(note))
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, with title and notes."""
+        lines = [f"**{self.title}**", ""] if self.title else []
+        lines.append(_markdown_row(self.columns))
+        lines.append(
+            "|" + "|".join("---" if f is None else "---:" for f in self.columns.values()) + "|"
+        )
+        lines += [_markdown_row(row) for row in self.cells()]
+        for note in self.notes:
+            lines += ["", note]
+        return "\n".join(lines) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Title, column names, rows with their unformatted values, and notes: ready for JSON."""
+        return {
+            "title": self.title,
+            "columns": list(self.columns),
+            "rows": [dict(row) for row in self.rows],
+            "notes": list(self.notes),
+        }
+
+    def write(self, path: str | Path) -> tuple[Path, Path]:
+        """Write ``<path>.json`` and ``<path>.md``, each whole or not at all.
+
+        Args:
+            path: Without suffix; its folder is made when it is not there.
+
+        Returns:
+            The paths of both files.
+        """
+        # Not with_suffix: "pruned_37.5" has no suffix to replace.
+        data, text = Path(f"{path}.json"), Path(f"{path}.md")
+        # Before anything is written: values that are not JSON raise here.
+        content = json.dumps(self.to_dict(), indent=1) + "\n"
+        write_text(data, content)
+        write_text(text, self.markdown())
+        return data, text
+
+    def _row(self, row: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+        if isinstance(row, Mapping):
+            if unknown := [key for key in row if key not in self.columns]:
+                raise ValueError(f"A row has {unknown}, but the columns are {list(self.columns)}.")
+            return {name: row.get(name) for name in self.columns}
+        if len(row) != len(self.columns):
+            raise ValueError(
+                f"A row has {len(row)} values, but there are {len(self.columns)} columns: "
+                f"{list(row)} for {list(self.columns)}."
+            )
+        return dict(zip(self.columns, row, strict=True))
+
+    @staticmethod
+    def _cell(spec: Format, value: Any) -> str:
+        if value is None:
+            return "–"
+        if spec is None:
+            return str(value)
+        return UNITS[spec](value) if isinstance(spec, str) else spec(value)
+
+
+def _markdown_row(cells) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,89 @@
+"""Shared by tests that go through the command lines: a small search, run once."""
+
+import contextlib
+import importlib.util
+import io
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import ``tools/<name>.py``, to call its ``main`` as the command line does."""
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_tool(name: str, *args: object) -> tuple[int, str, str]:
+    """Run a command line in this process; return its exit status, output and error output."""
+    tool = load_tool(name)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            tool.command_line.run(lambda: tool.main([str(a) for a in args]))
+            status = 0
+        except SystemExit as end:
+            status = end.code
+    return status, out.getvalue(), err.getvalue()
+
+
+SMALL = """
+_base_ = "{base}"
+model = dict(architecture=dict(
+    backbone=dict(embed_dims=16, num_heads=[1, 2, 4, 8]),
+    neck=dict(in_channels=[16, 32, 64, 128])))
+train_dataloader = dict(batch_size=4, dataset=dict(data_root="{data}"))
+val_dataloader = dict(batch_size=4, dataset=dict(data_root="{data}"))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file="{data}/annotations/val.json")
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=2, val_interval=2)
+baseline = dict(train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=1, val_interval=1))
+finetune = dict(train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=1, val_interval=1))
+randomness = dict(seed=0, deterministic=True)
+default_hooks = dict(logger=dict(interval=1))
+custom_hooks = [dict(type="rarts_mm.LagrangianHook", interval=1), dict(type="rarts_mm.ScoreHook")]
+"""
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """A data set of 24 + 8 generated images of 64 x 64 in COCO format."""
+    from rarts_mm.datasets import make_shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    make_shapes(folder, train=24, val=8, size=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory, shapes) -> Path:
+    """The demo's search config, smaller still, on the small data."""
+    path = tmp_path_factory.mktemp("config") / "small_search.py"
+    path.write_text(SMALL.format(base=CONFIGS / "sidt_swin_micro_shapes.py", data=shapes))
+    return path
+
+
+@pytest.fixture(scope="session")
+def search_run(tmp_path_factory, small_config) -> Path:
+    """Work dir of a finished search of two epochs; do not change it, copy it."""
+    work_dir = tmp_path_factory.mktemp("search")
+    status, _, err = run_tool("train", small_config, "--work-dir", work_dir)
+    assert status == 0, err
+    return work_dir
+
+
+@pytest.fixture
+def search_copy(search_run, tmp_path) -> Path:
+    """A copy of the finished search's folder that a test may change."""
+    folder = tmp_path / "search"
+    shutil.copytree(search_run, folder)
+    (folder / "last_checkpoint").write_text(str(folder / "epoch_2.pth"))
+    return folder
