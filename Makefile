@@ -2,6 +2,7 @@
 #
 #   PYTHON=/path/to/python   the interpreter for .venv (3.10 to 3.12); default: the first that fits
 #   PIP_FIND_LINKS=/folder   where ready wheels may lie (of onedl-mmcv, whose build takes minutes)
+#   DEMO_ARGS=--control      further arguments of tools/compress.py in the demo
 #   PYTEST_ARGS='...'        further arguments of pytest
 
 ifeq ($(PYTHON),)
@@ -38,8 +39,9 @@ setup:
 	exit 1
 
 demo: setup
+	$(RUN) tools/make_shapes.py
 	env -u OMP_NUM_THREADS $(RUN) tools/compress.py configs/sidt_swin_micro_shapes.py \
-	    --ratio 0.4 --control
+	    --ratio 0.4 $(DEMO_ARGS)
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -13,7 +13,7 @@ optim_wrapper = dict(
     beta=0.1,
     penalty=dict(type="L1Penalty", gamma=1e-3),
 )
-search_epochs = 3
+search_epochs = 2
 train_cfg = dict(
     _delete_=True,
     type="rarts_mm.SearchLoop",
@@ -36,8 +36,11 @@ model_wrapper_cfg = dict(type="rarts_mm.SearchDistributed")
 
 # Schedules of the steps before and after the search.
 baseline = dict(train_cfg=_base_.train_cfg, param_scheduler=_base_.param_scheduler)
+finetune_epochs = 3
 finetune = dict(
-    train_cfg=dict(type="EpochBasedTrainLoop", max_epochs=4, val_interval=4),
+    train_cfg=dict(
+        type="EpochBasedTrainLoop", max_epochs=finetune_epochs, val_interval=finetune_epochs
+    ),
     param_scheduler=[
         dict(
             type="CosineAnnealingLR",
@@ -45,7 +48,7 @@ finetune = dict(
             by_epoch=True,
             convert_to_iter_based=True,
             begin=0,
-            end=4,
+            end=finetune_epochs,
         )
     ],
 )

@@ -36,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             raise command_line.UsageError(f"--out must be a .pkl file, got {args.out!r}")
         evaluators = cfg.test_evaluator
         evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-        cfg.test_evaluator = [*evaluators, dict(type="mmdet.DumpDetResults", out_file_path=args.out)]
+        cfg.test_evaluator = [
+            *evaluators,
+            dict(type="mmdet.DumpDetResults", out_file_path=args.out),
+        ]
         if cfg.get("default_scope") != "mmdet":
             cfg.test_evaluator[-1]["type"] = "DumpResults"
     if args.show_dir:

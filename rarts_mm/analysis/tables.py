@@ -1,6 +1,7 @@
 """Tables of results: on the screen, as Markdown, as JSON."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,8 @@ class ResultsTable:
 
     def print(self, console: Console | None = None) -> None:
         """Write the table to the screen, or to ``console``."""
-        console = console or Console()
+        # Rich takes 80 columns where there is no terminal; a log file is wide enough for the table.
+        console = console or Console(width=None if sys.stdout.isatty() else 120)
         # Text, not str: rich would read [brackets] in a name as markup.
         table = Table(
             title=Text(self.title) if self.title else None,

@@ -52,7 +52,9 @@ def compress(
     if checkpoint is None:
         check_files(cfg, ("train", "val", "test"))
     else:
-        check_files(Config(dict(cfg.to_dict(), load_from=str(checkpoint))), ("train", "val", "test"))
+        check_files(
+            Config(dict(cfg.to_dict(), load_from=str(checkpoint))), ("train", "val", "test")
+        )
     stages = Stages(
         work / "stages.json",
         dict(
@@ -206,9 +208,7 @@ def _costs(models: dict[str, tuple[Path, Path]]) -> dict:
     )
 
 
-def _table(
-    models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]
-) -> ResultsTable:
+def _table(models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]) -> ResultsTable:
     rows = []
     for name in models:
         # Training on changes the weights alone.
@@ -232,4 +232,3 @@ def _table(
     columns = {name: metric_format(name) for name in rows[0]}
     columns.update({"model": None, "parameters": "M", "FLOPs": "G", "latency": "ms"})
     return ResultsTable(columns, rows, title="Results", notes=notes)
-

@@ -42,7 +42,9 @@ def draw_curve(
     out = Path(out) if out is not None else Path(checkpoint).parent
     cfg = copy.deepcopy(search.cfg)
     if not cfg.get("val_evaluator"):
-        raise UsageError(f"--curve: {config} has no validation data (val_dataloader, val_evaluator)")
+        raise UsageError(
+            f"--curve: {config} has no validation data (val_dataloader, val_evaluator)"
+        )
     cfg.model.update(networks=1, keep=AUXILIARY)
     cfg.load_from, cfg.resume = None, False
     cfg.work_dir = str(out / "curve")

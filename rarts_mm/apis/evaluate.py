@@ -30,7 +30,9 @@ def check_weights_fit(model: torch.nn.Module, state: dict, checkpoint: str | Pat
     ] + [f"  {k}: not in the file" for k in missing[: 5 - min(len(bad), 5)]]
     raise UsageError(
         f"checkpoint {checkpoint} does not fit the model of the config ({len(bad)} entries of another "
-        f"shape, {len(missing)} missing):\n" + "\n".join(lines) + "\nGive the config that belongs to "
+        f"shape, {len(missing)} missing):\n"
+        + "\n".join(lines)
+        + "\nGive the config that belongs to "
         "this checkpoint; a pruned one needs its pruned.py"
     )
 

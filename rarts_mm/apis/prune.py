@@ -122,9 +122,7 @@ def _rank(search: Search, ratio: float, min_keep: int) -> dict[str, Tensor]:
         raise UsageError(str(error)) from error
 
 
-def _folders(
-    beside: Path, out: str | Path | None, ratios: Sequence[float]
-) -> dict[float, Path]:
+def _folders(beside: Path, out: str | Path | None, ratios: Sequence[float]) -> dict[float, Path]:
     if out is not None and len(ratios) == 1:
         return {ratios[0]: Path(out)}
     parent = beside if out is None else Path(out)
@@ -142,7 +140,9 @@ def _check_folder(folder: Path, source: dict) -> None:
         same = None
     identity = ("sha256", "keep", "min_keep", "ratio")
     if same is None or any(same.get(k) != source[k] for k in identity):
-        what = f"the pruning of {same['checkpoint']} at {same['ratio']:g}" if same else "other files"
+        what = (
+            f"the pruning of {same['checkpoint']} at {same['ratio']:g}" if same else "other files"
+        )
         raise UsageError(
             f"{folder} holds {what}; choose another folder with --out DIR, or remove that one"
         )

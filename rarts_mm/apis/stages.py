@@ -96,7 +96,7 @@ def _child(send, function: Callable, args: tuple, kw: dict) -> None:
     except UsageError as error:
         send.send(("usage", str(error)))
     # The boundary of a process: whatever it was, the parent must hear of it.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
         send.send(("error", f"{type(error).__name__}: {error}"))

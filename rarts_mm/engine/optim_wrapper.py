@@ -260,4 +260,3 @@ def _alpha_like(weights: dict) -> dict:
     optimizer = copy.deepcopy(weights["optimizer"])
     optimizer["weight_decay"] = 0.0
     return dict(type="OptimWrapper", optimizer=optimizer)
-

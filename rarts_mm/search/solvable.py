@@ -1,6 +1,6 @@
 """The model whose searches can be solved by hand (thesis, Example 2.4; IEEE Access 2022, III-D).
 
-    L_p(u, alpha) = alpha u - 2 alpha + 1        L_a(w, alpha) = w^2 - 2 alpha w + alpha^2
+L_p(u, alpha) = alpha u - 2 alpha + 1        L_a(w, alpha) = w^2 - 2 alpha w + alpha^2
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,9 @@ def limit(lam: float, beta: float) -> Point | None:
     return Point(product / d, (product - 2 * beta) / d, (product - 2 * beta - 4 * lam) / d)
 
 
-def solve(alternation, weights: Lagrangian, steps: int, model: SolvableModel | None = None) -> Point:
+def solve(
+    alternation, weights: Lagrangian, steps: int, model: SolvableModel | None = None
+) -> Point:
     """Run an alternation on the solvable model for a number of steps; return where it ends."""
     model = model or SolvableModel()
     stepper = Stepper(model.players(alternation.players), weights)

@@ -16,9 +16,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """
     # torch reads running statistics in evaluation mode whatever the flag says, so that only layers in
     # training mode change their ways.
-    layers = [
-        m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
-    ]
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False
     try:

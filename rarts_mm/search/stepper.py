@@ -81,9 +81,7 @@ class Stepper:
             self._problem = None
         return self.losses
 
-    def gradients(
-        self, network: str, half: str, of: Iterable[str], factor: float = 1.0
-    ) -> None:
+    def gradients(self, network: str, half: str, of: Iterable[str], factor: float = 1.0) -> None:
         """Add factor * d L_half(network, alpha) to the gradients of the players in ``of``.
 
         Everybody else requires no gradient meanwhile: what no update uses is neither computed nor,

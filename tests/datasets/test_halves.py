@@ -66,7 +66,7 @@ def config(**kwargs):
     return dict(type="HalvesNumbers", **kwargs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     length=st.integers(3, 40),
     ratio=st.floats(0.3, 0.7),

@@ -1,5 +1,6 @@
 """The searches on the model that can be solved by hand (thesis, Example 2.4)."""
 
+import itertools
 import math
 
 import pytest
@@ -86,4 +87,4 @@ def test_descent_within_the_bounds_of_theorem_2_2():
     for _ in range(300):
         solve(RARTS(), weights, 1, model)
         values.append(model.lagrangian(weights))
-    assert all(b <= a + 1e-12 for a, b in zip(values, values[1:], strict=False))
+    assert all(b <= a + 1e-12 for a, b in itertools.pairwise(values))

@@ -223,5 +223,5 @@ def test_alpha_without_a_gradient_is_an_error_in_the_first_step(toy):
     toy = Detached(toy.networks, toy.alpha, toy.batches)
     toy.other = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     stepper = make_stepper(toy, (AUXILIARY, PRIMARY, ALPHA), "sgd")
-    with pytest.raises(RuntimeError, match="got no gradient in the first step.*reentrant"):
+    with pytest.raises(RuntimeError, match=r"got no gradient in the first step.*reentrant"):
         stepper.run(RARTS(), toy)

@@ -163,9 +163,7 @@ def test_work_dir_that_holds_another_run(small_config, search_copy):
 
 
 def test_half_too_small_for_a_batch(small_config, tmp_path):
-    err = train_error(
-        small_config, tmp_path / "w", "--cfg-options", "train_cfg.split.ratio=0.9"
-    )
+    err = train_error(small_config, tmp_path / "w", "--cfg-options", "train_cfg.split.ratio=0.9")
     assert "auxiliary half is too small for a batch: it has 2 samples" in err
     assert "batch size" in err
 
@@ -237,7 +235,5 @@ def test_broken_record_is_not_written_over(search_copy):
     out = search_copy / "out"
     out.mkdir()
     (out / "widths.json").write_text(json.dumps({"source": {}})[:-3])
-    err = prune_error(
-        next(search_copy.glob("*.py")), search_copy / "epoch_2.pth", "--out", out
-    )
+    err = prune_error(next(search_copy.glob("*.py")), search_copy / "epoch_2.pth", "--out", out)
     assert "holds other files" in err

@@ -101,7 +101,9 @@ def test_fine_tune_then_test(pruned, tmp_path):
     # Warm start: after a few steps the weights are still near those of the search.
     key = "backbone.stages.3.blocks.0.ffn.layers.0.0.weight"
     assert 0 < (tuned[key] - before[key]).norm() < before[key].norm()
-    status, _, err = run_tool("test", folder / "pruned.py", checkpoint, "--work-dir", tmp_path / "t")
+    status, _, err = run_tool(
+        "test", folder / "pruned.py", checkpoint, "--work-dir", tmp_path / "t"
+    )
     assert status == 0, err
 
 
@@ -115,9 +117,9 @@ def test_mmdetections_own_apis_and_tools(pruned, tmp_path, shapes):
     result = inference_detector(model, image)
     assert result.pred_instances.bboxes.shape[-1] == 4
     stock = Path(mmdet.__file__).parent / ".mim" / "tools" / "test.py"
+    files = (folder / "pruned.py", folder / "pruned.pth")
     run = subprocess.run(
-        [sys.executable, stock, folder / "pruned.py", folder / "pruned.pth"]
-        + ["--work-dir", tmp_path / "stock"],
+        [sys.executable, stock, *files, "--work-dir", tmp_path / "stock"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -165,12 +167,12 @@ def test_keep_chooses_the_weights(search_run, tmp_path):
 
 def test_curve_evaluates_the_masked_network(search_copy):
     config = next(search_copy.glob("*.py"))
-    status, text, err = run_tool("prune", config, search_copy / "epoch_2.pth", "--curve")
+    status, _, err = run_tool("prune", config, search_copy / "epoch_2.pth", "--curve")
     assert status == 0, err
     rows = json.loads((search_copy / "curve.json").read_text())["rows"]
     assert [row["ratio"] for row in rows] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     assert all(0 <= row["box AP"] <= 1 for row in rows)
-    assert [row["parameters"] for row in rows] == sorted((r["parameters"] for r in rows))[::-1]
+    assert [row["parameters"] for row in rows] == sorted(r["parameters"] for r in rows)[::-1]
     assert (search_copy / "curve.png").is_file()
     assert not (search_copy / "pruned_40").exists()
 
