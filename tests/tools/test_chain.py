@@ -56,7 +56,7 @@ def test_search_moved_alpha_and_both_networks(search_run):
 
 def test_checkpoint_records_the_split(search_run):
     split = torch.load(search_run / "epoch_2.pth", weights_only=False)["rarts_mm"]["split"]
-    assert split["primary"] == split["auxiliary"] == 12
+    assert split["lengths"] == {"primary": 12, "auxiliary": 12}
     assert split["seed"] == 0
 
 

@@ -1,0 +1,144 @@
+"""What is timed: searches built from the project's own configs, and a pair of batches."""
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS
+
+from rarts_mm.apis.configs import prepare_registries, read_config
+from rarts_mm.engine import RARTSOptimWrapper
+from rarts_mm.models import SearchModel
+from rarts_mm.registry import ALTERNATIONS, MODELS
+from rarts_mm.search import AUXILIARY, PRIMARY
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A search config, made small, and where its batches come from.
+
+    Attributes:
+        config: file name under ``configs/``.
+        batch, size: defaults: images in each of the two batches, pixels of their sides.
+        shrink: changes the config for images of a size, in place.
+        batches: gives the two batches for a config, a number of images and a size.
+    """
+
+    config: str
+    batch: int
+    size: int
+    shrink: Callable[[Config, int], None]
+    batches: Callable[[Config, int, int], list[dict]]
+
+
+@dataclass
+class Search:
+    """A search under measurement; calling it performs one step."""
+
+    model: SearchModel
+    optim_wrapper: RARTSOptimWrapper
+    data: dict[str, dict]
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        return self.model.train_step(self.data, self.optim_wrapper)
+
+
+def search_config(name: str, size: int, amp: str | None = None) -> Config:
+    """The config of a setting for images of a size."""
+    if size < 64 or size % 32:
+        raise ValueError(
+            f"--size {size}: a Swin of four stages halves its maps to 1/32; give a multiple of 32 "
+            "from 64 on"
+        )
+    setting = SETTINGS[name]
+    cfg = read_config(CONFIGS / setting.config)
+    prepare_registries(cfg)
+    setting.shrink(cfg, size)
+    if cfg.get("data_preprocessor") is not None:
+        # The Runner hands it to the outermost model.
+        cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
+    if amp:
+        cfg.optim_wrapper.amp = dict(dtype=amp)
+    return cfg
+
+
+def build_search(
+    cfg: Config, alternation: str, batches: list[dict], device: str, seed: int = 0
+) -> Search:
+    """What the Runner would build for this config and alternation, in training mode.
+
+    Every alternation starts from the same weights; joint training has one network, the others two.
+    """
+    torch.manual_seed(seed)
+    two = PRIMARY in ALTERNATIONS.get(alternation).players
+    model = MODELS.build(dict(cfg.model, networks=2 if two else 1))
+    model.init_weights()
+    model.to(device).train()
+    wrapper = build_optim_wrapper(
+        model, dict(cfg.optim_wrapper, alternation=dict(type=alternation))
+    )
+    return Search(model, wrapper, dict(zip((AUXILIARY, PRIMARY), batches, strict=True)))
+
+
+def _shrink_classifier(cfg: Config, size: int) -> None:
+    """Half of Swin-T's width and two blocks less; windows that fill the last map, as at 224."""
+    architecture = cfg.model.architecture
+    architecture.backbone.update(
+        arch=dict(embed_dims=48, depths=[2, 2, 4, 2], num_heads=[3, 6, 12, 24]),
+        img_size=size,
+        window_size=size // 32,
+    )
+    architecture.head.in_channels = 48 * 8
+
+
+def _noise(cfg: Config, batch: int, size: int) -> list[dict]:
+    """Images of noise with labels: a classifier computes the same whatever it sees."""
+    from mmpretrain.structures import DataSample
+
+    classes = cfg.model.architecture.head.num_classes
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(high: int, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.randint(high, shape, generator=generator)
+
+    return [
+        dict(
+            inputs=draw(256, (batch, 3, size, size)).to(torch.uint8),
+            data_samples=[DataSample().set_gt_label(i) for i in draw(classes, (batch,))],
+        )
+        for _ in range(2)
+    ]
+
+
+def _leave(cfg: Config, size: int) -> None:
+    """The demo's detector is small as it is."""
+
+
+def _shapes(cfg: Config, batch: int, size: int) -> list[dict]:
+    """Generated images with boxes and masks, through the config's own training pipeline."""
+    from rarts_mm.datasets import make_shapes
+
+    dataset = copy.deepcopy(cfg.train_dataloader.dataset)
+    for step in dataset.pipeline:
+        if step.type == "Resize":
+            step.scale = (size, size)
+    with tempfile.TemporaryDirectory() as folder:
+        make_shapes(Path(folder, "shapes"), train=2 * batch, val=1, size=size)
+        images = DATASETS.build(dict(dataset, data_root=f"{folder}/shapes"))
+        # The filter may drop an image without shapes.
+        samples = [images[i % len(images)] for i in range(2 * batch)]
+    return [pseudo_collate(samples[:batch]), pseudo_collate(samples[batch:])]
+
+
+SETTINGS = {
+    "swin-classifier": Setting("sidt_swin_t_cifar100.py", 8, 128, _shrink_classifier, _noise),
+    "detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _leave, _shapes),
+}

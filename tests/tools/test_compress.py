@@ -1,0 +1,121 @@
+"""The whole chain by one command, killed in the middle and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT, run_tool
+
+
+def command(config, work_dir, *more):
+    return [
+        sys.executable,
+        ROOT / "tools" / "compress.py",
+        config,
+        *("--ratio", "0.4", "--work-dir", work_dir, *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def chain(small_config, tmp_path_factory):
+    """A finished chain that was killed during the search; its folder and the second run's output."""
+    work_dir = tmp_path_factory.mktemp("chain")
+    first = subprocess.Popen(
+        command(small_config, work_dir, "--control"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (work_dir / "search" / "last_checkpoint").is_file():
+        assert first.poll() is None, "the first run ended by itself"
+        assert time.monotonic() < deadline, "no checkpoint of the search in time"
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert list(json.loads((work_dir / "stages.json").read_text())["done"]) == ["baseline"]
+    second = subprocess.run(
+        command(small_config, work_dir, "--control"), capture_output=True, text=True, timeout=500
+    )
+    assert second.returncode == 0, second.stderr[-3000:]
+    return work_dir, second.stdout
+
+
+def test_goes_on_where_it_stopped(chain):
+    work_dir, text = chain
+    assert "[baseline] done before, skipped" in text
+    # The search's own second epoch followed its first.
+    assert f"--work-dir {work_dir / 'search'} --resume" in text
+
+
+def test_results_table(chain):
+    work_dir, text = chain
+    rows = json.loads((work_dir / "results.json").read_text())["rows"]
+    names = [row["model"] for row in rows]
+    assert names == ["baseline", "pruned 40 %", "pruned 40 %, fine-tuned", "baseline, trained on"]
+    base, before, after, control = rows
+    for row in rows:
+        assert 0 <= row["box AP"] <= 1
+        assert 0 <= row["mask AP"] <= 1
+        assert row["latency"] > 0
+    assert before["parameters"] == after["parameters"] < base["parameters"] == control["parameters"]
+    assert before["FLOPs"] == after["FLOPs"] < base["FLOPs"]
+    markdown = (work_dir / "results.md").read_text()
+    assert "| pruned 40 %, fine-tuned |" in markdown
+    assert "box AP" in text
+
+
+def test_control_trains_as_many_steps_as_search_and_fine_tuning(chain):
+    work_dir, _ = chain
+    plan = json.loads((work_dir / "stages.json").read_text())["done"]["control-plan"]["result"]
+    # 2 epochs of 3 pairs of batches, then 1 epoch of 6 batches; 12 steps are 2 epochs of 6.
+    assert plan == {"steps": 12, "epochs": 2}
+    assert (work_dir / "control" / "epoch_2.pth").is_file()
+
+
+def test_every_stage_can_be_repeated_by_hand(chain):
+    work_dir, text = chain
+    for stage in ("search.py", "baseline.py", "control.py", "pruned_40/pruned.py"):
+        assert f"python tools/train.py {work_dir / stage}" in text or stage == "baseline.py"
+        assert (work_dir / stage).is_file()
+
+
+def test_a_finished_chain_runs_no_stage_again(chain, small_config):
+    work_dir, _ = chain
+    run = subprocess.run(
+        command(small_config, work_dir, "--control"), capture_output=True, text=True, timeout=100
+    )
+    assert run.returncode == 0
+    assert "Epoch(train)" not in run.stdout + run.stderr
+    assert run.stdout.count("done before, skipped") >= 8
+
+
+def test_another_ratio_does_not_mix_with_a_finished_chain(chain, small_config):
+    work_dir, _ = chain
+    status, _, err = run_tool(
+        "compress", small_config, "--ratio", "0.2", "--work-dir", work_dir
+    )
+    assert status == 2
+    assert "holds another run (it differs in ratio)" in err
+
+
+def test_bad_ratio_and_missing_data_before_anything_is_trained(small_config, tmp_path):
+    status, _, err = run_tool(
+        "compress", small_config, "--ratio", "4", "--work-dir", tmp_path / "w"
+    )
+    assert status == 2
+    assert "strictly between 0 and 1" in err
+    status, _, err = run_tool(
+        "compress",
+        small_config,
+        *("--ratio", "0.4", "--work-dir", tmp_path / "w", "--cfg-options"),
+        "train_dataloader.dataset.data_root=nowhere",
+    )
+    assert status == 2
+    assert "nowhere" in err
+    assert not (tmp_path / "w").exists()
