@@ -49,7 +49,7 @@ lint: setup
 
 # One thread each: the threads of two busy processes on two cores wait for each other.
 test: lint
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-slow: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)

@@ -51,41 +51,41 @@ class Search:
         return self.model.train_step(self.data, self.optim_wrapper)
 
 
-def search_config(name: str, size: int, amp: str | None = None) -> Config:
+def search_config(setting: Setting, size: int) -> Config:
     """The config of a setting for images of a size."""
-    if size < 64 or size % 32:
-        raise ValueError(
-            f"--size {size}: a Swin of four stages halves its maps to 1/32; give a multiple of 32 "
-            "from 64 on"
-        )
-    setting = SETTINGS[name]
     cfg = read_config(CONFIGS / setting.config)
     prepare_registries(cfg)
     setting.shrink(cfg, size)
     if cfg.get("data_preprocessor") is not None:
         # The Runner hands it to the outermost model.
         cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
-    if amp:
-        cfg.optim_wrapper.amp = dict(dtype=amp)
     return cfg
 
 
 def build_search(
-    cfg: Config, alternation: str, batches: list[dict], device: str, seed: int = 0
+    cfg: Config, alternation: str, batches: list[dict], device: str, amp: str | None = None
 ) -> Search:
     """What the Runner would build for this config and alternation, in training mode.
 
-    Every alternation starts from the same weights; joint training has one network, the others two.
+    Every alternation starts from the same weights; those that move u get two networks.
+
+    Args:
+        cfg: config of the search.
+        alternation: name of the registered alternation, which gets its default arguments.
+        batches: one of the auxiliary half, one of the primary half.
+        device: where to put the model.
+        amp: number type of mixed precision, or None.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     two = PRIMARY in ALTERNATIONS.get(alternation).players
     model = MODELS.build(dict(cfg.model, networks=2 if two else 1))
     model.init_weights()
     model.to(device).train()
-    wrapper = build_optim_wrapper(
-        model, dict(cfg.optim_wrapper, alternation=dict(type=alternation))
-    )
-    return Search(model, wrapper, dict(zip((AUXILIARY, PRIMARY), batches, strict=True)))
+    wrapper = dict(cfg.optim_wrapper, alternation=dict(type=alternation))
+    if amp:
+        wrapper["amp"] = dict(dtype=amp)
+    data = dict(zip((AUXILIARY, PRIMARY), batches, strict=True))
+    return Search(model, build_optim_wrapper(model, wrapper), data)
 
 
 def _shrink_classifier(cfg: Config, size: int) -> None:

@@ -11,7 +11,12 @@ optim_wrapper = dict(
     alternation=dict(type="RARTS"),
     lam=1.0,
     beta=0.1,
-    penalty=dict(type="L1Penalty", gamma=1e-3),
+    penalty=dict(type="L1Penalty", gamma=1e-4),
+    # Fifty steps: at the weights' rate the scores would hardly leave 1.
+    alpha=dict(
+        type="OptimWrapper",
+        optimizer=dict(type="AdamW", lr=2e-2, betas=(0.9, 0.999), weight_decay=0.0),
+    ),
 )
 search_epochs = 2
 train_cfg = dict(

@@ -101,7 +101,7 @@ model = dict(
             type="FCNMaskHead",
             num_convs=1,
             in_channels=48,
-            conv_out_channels=48,
+            conv_out_channels=32,
             num_classes=num_classes,
             loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
         ),
@@ -138,7 +138,7 @@ model = dict(
     test_cfg=dict(
         rpn=dict(
             nms_pre=200,
-            max_per_img=100,
+            max_per_img=50,
             nms=dict(type="nms", iou_threshold=0.7),
             min_bbox_size=0,
         ),

@@ -1,5 +1,6 @@
 """What the command lines share."""
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,8 +20,13 @@ def run(main: Callable[[], object]) -> None:
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
     (``RuntimeError``). Any other error is a surprise and keeps its traceback.
     """
+    # So that what a command started is stopped with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
+    except KeyboardInterrupt:
+        print("interrupted; --resume, or the same command, goes on from here", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         if not _raised_here(error):
             raise

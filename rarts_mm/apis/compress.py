@@ -9,6 +9,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from rarts_mm.analysis import ResultsTable, count_flops, environment, latency_of_models
 from rarts_mm.files import digest, write_text
+from rarts_mm.models.swin_release import convert_on_load
 
 from .configs import plain_config, prepare_registries, read_config, require_search
 from .evaluate import evaluate
@@ -70,8 +71,15 @@ def compress(
     write_text(search_py, cfg.pretty_text)
     write_text(baseline_py, baseline_cfg.pretty_text)
 
+    def test(name: str, config: Path, weights: str | Path) -> dict[str, float]:
+        command = f"python tools/test.py {config} {weights}"
+        return stages.run(f"test: {name}", command, _test, config, weights, work / "tests")
+
     if checkpoint is None:
         checkpoint = _train(stages, "baseline", baseline_py, work / "baseline")
+    else:
+        # A checkpoint that does not fit must show before the search, not after it.
+        test("baseline", baseline_py, checkpoint)
     searched = _train(stages, "search", search_py, work / "search", load_from=str(checkpoint))
     folder = work / folder_name(ratio)
     stages.run(
@@ -110,12 +118,7 @@ def compress(
             f"baseline, trained on: {epochs} more epochs, the steps of search and fine-tuning"
         )
 
-    metrics = {
-        name: stages.run(
-            f"test: {name}", f"python tools/test.py {c} {p}", _test, c, p, work / "tests"
-        )
-        for name, (c, p) in models.items()
-    }
+    metrics = {name: test(name, c, p) for name, (c, p) in models.items()}
     measured = {k: v for k, v in models.items() if k != "baseline, trained on"}
     costs = stages.run("costs", "parameters, FLOPs and latency", _costs, measured)
     table = _table(models, metrics, costs, notes)
@@ -189,7 +192,9 @@ def _costs(models: dict[str, tuple[Path, Path]]) -> dict:
         if cfg.get("data_preprocessor") is not None:
             model_cfg.setdefault("data_preprocessor", cfg.data_preprocessor)
         model = MODELS.build(model_cfg)
-        model.load_state_dict(read_checkpoint(checkpoint)["state_dict"], strict=False)
+        # How many boxes a detector finds, and so its latency, depends on the weights.
+        state = convert_on_load(read_checkpoint(checkpoint)["state_dict"], model)
+        model.load_state_dict(state, strict=False)
         model.train(False)
         built[name] = model
         complexities[name] = count_flops(model, size)

@@ -3,8 +3,9 @@
 import copy
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -14,27 +15,42 @@ from .preflight import check_files
 from .search_checkpoint import read_checkpoint
 
 
-def check_weights_fit(model: torch.nn.Module, state: dict, checkpoint: str | Path) -> None:
-    """Raise unless a state dict has every entry of a model, in its shape.
+class _FitHook(Hook):
+    """Raises unless a checkpoint, as it is about to be loaded, has every entry of the model.
 
-    MMEngine itself would only warn and test random weights.
+    MMEngine itself would only warn and test random weights. Last of all hooks, so that those which
+    convert checkpoints have done so; what the model's own layers rename on loading is renamed.
     """
-    expected = model.state_dict()
-    bad = [k for k, v in expected.items() if k in state and state[k].shape != v.shape]
-    missing = [k for k in expected if k not in state and "num_batches_tracked" not in k]
-    if not bad and not missing:
-        return
-    lines = [
-        f"  {k}: {tuple(state[k].shape)} in the file, {tuple(expected[k].shape)} in the model"
-        for k in bad[:5]
-    ] + [f"  {k}: not in the file" for k in missing[: 5 - min(len(bad), 5)]]
-    raise UsageError(
-        f"checkpoint {checkpoint} does not fit the model of the config ({len(bad)} entries of another "
-        f"shape, {len(missing)} missing):\n"
-        + "\n".join(lines)
-        + "\nGive the config that belongs to "
-        "this checkpoint; a pruned one needs its pruned.py"
-    )
+
+    priority = "LOWEST"
+
+    def __init__(self, checkpoint: str | Path) -> None:
+        self.checkpoint = checkpoint
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        state = checkpoint.get("state_dict", checkpoint)
+        state = {k.removeprefix("module."): v for k, v in state.items()}
+        try:
+            absent = model.load_state_dict(state, strict=False).missing_keys
+        except RuntimeError as error:
+            problems = str(error).splitlines()
+            raise UsageError(self._message(problems)) from error
+        absent = [k for k in absent if "num_batches_tracked" not in k]
+        if absent:
+            raise UsageError(self._message([f"{k}: not in the file" for k in absent]))
+
+    def _message(self, problems: list[str]) -> str:
+        shown = [f"  {line.strip()}" for line in problems[:6]]
+        if len(problems) > len(shown):
+            shown.append(f"  ... and {len(problems) - len(shown)} more")
+        return "\n".join(
+            [
+                f"checkpoint {self.checkpoint} does not fit the model of the config:",
+                *shown,
+                "Give the config that belongs to this checkpoint; a pruned one needs its pruned.py",
+            ]
+        )
 
 
 def evaluate(cfg: Config, checkpoint: str | Path, work_dir: str | Path) -> dict[str, float]:
@@ -47,13 +63,12 @@ def evaluate(cfg: Config, checkpoint: str | Path, work_dir: str | Path) -> dict[
     cfg.work_dir = str(work_dir)
     cfg.load_from, cfg.resume = None, False
     check_files(cfg, phases=("test",))
-    content = read_checkpoint(checkpoint)
+    # Missing or truncated: better known before the model and the data are built.
+    read_checkpoint(checkpoint)
     prepare_registries(cfg)
     if is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    model = getattr(runner.model, "module", runner.model)
-    state = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
-    check_weights_fit(model, state, checkpoint)
+    runner.register_hook(_FitHook(checkpoint))
     cfg.load_from = runner._load_from = str(checkpoint)
     return runner.test()

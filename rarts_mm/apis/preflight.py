@@ -17,13 +17,14 @@ def _leaf_datasets(dataset: dict) -> Iterator[dict]:
             yield from _leaf_datasets(cfg)
 
 
-def _is_remote(path: str) -> bool:
-    return "://" in path
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is a URL or a prefix that MMEngine's file clients know."""
+    return "://" in str(path)
 
 
 def _dataset_paths(dataset: dict) -> Iterator[Path]:
     root = dataset.get("data_root") or ""
-    if _is_remote(root):
+    if is_remote(root):
         return
     annotation = dataset.get("ann_file") or ""
     prefixes = dataset.get("data_prefix") or {}
@@ -33,7 +34,7 @@ def _dataset_paths(dataset: dict) -> Iterator[Path]:
         parts = [""]
     for part in parts:
         path = Path(part) if Path(part).is_absolute() else Path(root) / part
-        if not _is_remote(str(part)):
+        if not is_remote(str(part)):
             yield path
 
 
@@ -52,7 +53,7 @@ def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> di
                 if not path.exists():
                     missing.setdefault(path, f"{phase}ing data" if phase == "train" else "data")
     checkpoint = cfg.get("load_from")
-    if checkpoint and not _is_remote(checkpoint) and not Path(checkpoint).is_file():
+    if checkpoint and not is_remote(checkpoint) and not Path(checkpoint).is_file():
         missing[Path(checkpoint)] = "checkpoint (load_from)"
     return missing
 

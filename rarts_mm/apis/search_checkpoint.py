@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from rarts_mm.search import AUXILIARY, PRIMARY
 
 from .configs import is_search, prepare_registries, read_config, require_search
 from .errors import UsageError
+from .preflight import is_remote
 
 KEEP = (AUXILIARY, PRIMARY, "mean")
 
@@ -44,11 +46,16 @@ def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """Read a checkpoint file on the CPU.
+    """Read a checkpoint, a file or a URL, on the CPU.
+
+    Returns:
+        The checkpoint; its weights are under ``state_dict``, wherever the file has them.
 
     Raises:
-        UsageError: missing, truncated, or no checkpoint at all.
+        UsageError: missing, out of reach, truncated, or no checkpoint at all.
     """
+    if is_remote(path):
+        return _with_state_dict(_fetch(str(path)), path)
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"checkpoint {path} does not exist; give the path of a .pth file")
@@ -60,9 +67,26 @@ def read_checkpoint(path: str | Path) -> dict:
             f"checkpoint {path} ({path.stat().st_size} bytes) cannot be read: {error}. It may be "
             "truncated or no checkpoint; take the one before it"
         ) from error
+    return _with_state_dict(checkpoint, path)
+
+
+def _fetch(url: str) -> object:
+    try:
+        # Downloads once: torch.hub keeps the file.
+        return CheckpointLoader.load_checkpoint(url, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UsageError(
+            f"checkpoint {url} cannot be fetched: {error}. Download it and give the path of the file"
+        ) from error
+
+
+def _with_state_dict(checkpoint: object, path: str | Path) -> dict:
     if not isinstance(checkpoint, dict):
         raise UsageError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a state dict")
-    return checkpoint if "state_dict" in checkpoint else {"state_dict": checkpoint}
+    if "state_dict" in checkpoint:
+        return checkpoint
+    # Classifiers of the original Swin release are saved as {"model": ...}.
+    return {"state_dict": checkpoint.get("model", checkpoint)}
 
 
 @dataclass

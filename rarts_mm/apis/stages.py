@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import signal
 import sys
 import time
 import traceback
@@ -79,10 +80,11 @@ def _in_child(name: str, function: Callable, args: tuple, kw: dict) -> dict:
             f"stage {name!r} ended with exit code {process.exitcode} and no result; "
             "run the same command again to go on from here"
         ) from None
-    except KeyboardInterrupt:
-        process.join(10)
-        raise
-    process.join()
+    finally:
+        # Interrupted or told to stop: no stage goes on without the chain.
+        if sys.exc_info()[0] is not None and process.is_alive():
+            process.terminate()
+        process.join()
     if kind == "usage":
         raise UsageError(value)
     if kind == "error":
@@ -95,6 +97,9 @@ def _child(send, function: Callable, args: tuple, kw: dict) -> None:
         send.send(("result", function(*args, **kw)))
     except UsageError as error:
         send.send(("usage", str(error)))
+    except KeyboardInterrupt:
+        # The parent got it too, and says so.
+        raise SystemExit(128 + signal.SIGINT) from None
     # The boundary of a process: whatever it was, the parent must hear of it.
     except Exception as error:
         traceback.print_exc()

@@ -1,6 +1,7 @@
 """MMEngine's sockets for the search's optimisers."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ import torch
 from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
 from rarts_mm.registry import (
@@ -18,6 +20,8 @@ from rarts_mm.registry import (
 )
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY, Lagrangian, Player, Problem, Stepper
 
+# What may stand in the optim_wrapper of a search, besides type and constructor.
+_KEYS = {"weights", "alpha", "alternation", "lam", "beta", "penalty", "amp"}
 _AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -124,6 +128,11 @@ class RARTSOptimWrapper(OptimWrapperDict):
             self.scaler = torch.amp.GradScaler(self._device_type())
         elif isinstance(scale, dict):
             self.scaler = torch.amp.GradScaler(self._device_type(), **scale)
+        elif isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
+            raise ValueError(
+                "amp.loss_scale must be 'dynamic', a positive number or a dict of GradScaler's "
+                f"arguments, got {scale!r}"
+            )
         else:
             self.scaler = _StaticGradScaler(self._device_type(), init_scale=float(scale))
 
@@ -144,18 +153,22 @@ class RARTSOptimWrapper(OptimWrapperDict):
         """Perform one step of the alternation on a problem.
 
         Returns:
-            ``loss`` = L_p + lambda L_a, ``loss_primary``, ``loss_auxiliary`` (the values that alpha's
-            sub-step saw) and ``penalty`` = gamma P(alpha) before that sub-step.
+            ``loss`` = L_p + lambda L_a, ``loss_primary``, ``loss_auxiliary`` (the last values
+            of the step: those that alpha's sub-step saw) and ``penalty`` = gamma P(alpha) before that
+            sub-step. A loss that was not evaluated, as the loss scaler skipped the rest of the step,
+            is missing, and so is their sum.
         """
         penalty = self.lagrangian.penalty(self.stepper.players[ALPHA].params)
         losses = self.stepper.run(self.alternation, problem)
-        loss_p, loss_a = losses.get(PRIMARY), losses.get(AUXILIARY)
-        return {
-            "loss": loss_p + self.lagrangian.lam * loss_a,
-            "loss_primary": loss_p,
-            "loss_auxiliary": loss_a,
-            "penalty": torch.as_tensor(penalty),
-        }
+        for wrapper in self.values():
+            # MMEngine's schedulers count calls of the wrapper's step, which a search does not use, and
+            # would warn that nothing was stepped before them.
+            wrapper._global_step = getattr(wrapper, "_global_step", 0) + 1
+        log = {f"loss_{half}": losses[half] for half in (PRIMARY, AUXILIARY) if half in losses}
+        if len(log) == 2:
+            total = losses[PRIMARY] + self.lagrangian.lam * losses[AUXILIARY]
+            log = {"loss": total, **log}
+        return {**log, "penalty": torch.as_tensor(penalty)}
 
     def state_dict(self) -> dict:
         state = super().state_dict()
@@ -201,6 +214,12 @@ class RARTSOptimWrapperConstructor:
             )
         cfg = dict(self.cfg)
         cfg.pop("type", None)
+        if unknown := sorted(set(cfg) - _KEYS):
+            raise ValueError(
+                f"unknown keys in optim_wrapper: {unknown}; known are {sorted(_KEYS)}. The settings of "
+                "an ordinary optim_wrapper (optimizer, clip_grad, ...) belong into its 'weights' and "
+                "'alpha'"
+            )
         if "weights" not in cfg:
             raise ValueError(
                 "optim_wrapper.weights is missing: give the base config's optim_wrapper, "
@@ -238,6 +257,8 @@ def _without_amp(weights: dict) -> tuple[dict, dict | None]:
     """Split a plain optim_wrapper config into one without AMP and the search's ``amp`` config."""
     weights = copy.deepcopy(weights)
     kind = weights.get("type", "OptimWrapper")
+    # A class in configs of the new style, and perhaps with a scope in those of the old one.
+    kind = kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
     if kind == "OptimWrapper":
         return weights, None
     if kind != "AmpOptimWrapper":
@@ -258,5 +279,9 @@ def _without_amp(weights: dict) -> tuple[dict, dict | None]:
 def _alpha_like(weights: dict) -> dict:
     """The weights' optimiser for alpha: no weight decay, no clipping, no per-parameter settings."""
     optimizer = copy.deepcopy(weights["optimizer"])
-    optimizer["weight_decay"] = 0.0
+    kind = optimizer["type"]
+    cls = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    # A few have no weight decay (Rprop); the others may have one by default (AdamW).
+    if cls is None or "weight_decay" in inspect.signature(cls).parameters:
+        optimizer["weight_decay"] = 0.0
     return dict(type="OptimWrapper", optimizer=optimizer)

@@ -1,7 +1,7 @@
 """The model that a search trains: two copies of an architecture that share alpha."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -74,18 +74,23 @@ class SearchModel(BaseModel):
         architecture = copy.deepcopy(architecture)
         if data_preprocessor is not None and architecture.get("data_preprocessor") is None:
             architecture["data_preprocessor"] = data_preprocessor
-        network = MODELS.build(architecture)
+        network = _build(architecture)
         super().__init__(data_preprocessor=network.data_preprocessor)
         self.space = SPACES.build(space or dict(type="WidthSpace"))
-        alphas = self.space.insert(network)
-        self.alpha = Alphas(alphas)
+        self.alpha = Alphas(self.space.insert(network))
         self.auxiliary = network
-        self.primary = copy.deepcopy(network) if networks == 2 else None
-        if self.primary is not None:
+        self.primary = None
+        if networks == 2:
+            if independent_init:
+                # Many modules draw weights when they are built, which init_weights leaves as they are.
+                self.primary = _build(architecture)
+                self.space.insert(self.primary)
+            else:
+                self.primary = copy.deepcopy(network)
             self.space.bind(self.primary, self.alpha.named())
         self.keep = keep
         self.independent_init = independent_init
-        self.register_load_state_dict_pre_hook(_spread_plain_checkpoint)
+        self.register_load_state_dict_pre_hook(_adapt_checkpoint)
 
     @property
     def kept(self) -> nn.Module:
@@ -113,6 +118,12 @@ class SearchModel(BaseModel):
             data: ``{'auxiliary': batch of D_a, 'primary': batch of D_p}``, as the search loop gives.
             optim_wrapper: a :class:`~rarts_mm.engine.RARTSOptimWrapper`.
         """
+        if not hasattr(optim_wrapper, "search_step"):
+            raise TypeError(
+                f"{type(optim_wrapper).__name__} cannot train a search: use optim_wrapper="
+                "dict(type='rarts_mm.RARTSOptimWrapper', constructor="
+                "'rarts_mm.RARTSOptimWrapperConstructor', weights=<the base config's optim_wrapper>)"
+            )
         return optim_wrapper.search_step(BatchPair(self, data, optim_wrapper))
 
     def val_step(self, data: dict) -> list:
@@ -134,9 +145,10 @@ class BatchPair(Problem):
     """
 
     def __init__(self, model: SearchModel, data: dict[str, dict], optim_wrapper) -> None:
-        if set(data) != {AUXILIARY, PRIMARY}:
+        if not isinstance(data, Mapping) or set(data) != {AUXILIARY, PRIMARY}:
+            found = sorted(data) if isinstance(data, Mapping) else type(data).__name__
             raise ValueError(
-                f"a search step needs one batch of each half, got {sorted(data)}: use "
+                f"a search step needs one batch of each half, got {found}: use "
                 "train_cfg=dict(type='rarts_mm.SearchLoop', ...)"
             )
         self.model = model
@@ -158,30 +170,99 @@ class BatchPair(Problem):
         return frozen_statistics(getattr(self.model, network))
 
 
-def _spread_plain_checkpoint(
-    model: SearchModel, state_dict: dict, prefix: str, *args: object
-) -> None:
-    """Load-state-dict pre-hook: give a plain checkpoint of the architecture to both networks."""
+def _build(architecture: dict) -> nn.Module:
+    network = MODELS.build(copy.deepcopy(architecture))
+    # Backbones freeze stages when they are put into training mode, which the Runner does after it
+    # has built the optimisers: what is frozen must be known before.
+    network.train()
+    return network
+
+
+def _adapt_checkpoint(model: SearchModel, state_dict: dict, prefix: str, *args: object) -> None:
+    """Load-state-dict pre-hook: a search's checkpoint as it is, a plain one for both networks.
+
+    MMEngine loads with ``strict=False`` and only warns of what does not fit; a checkpoint of something
+    else would leave random weights and scores behind, so that it is refused here.
+    """
     del args
+    own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
     networks = [name for name in (AUXILIARY, PRIMARY) if getattr(model, name) is not None]
-    own = [k for k in state_dict if k.startswith(prefix)]
-    if any(k.startswith(f"{prefix}{name}.") for k in own for name in (AUXILIARY, PRIMARY)):
+    written = [n for n in (AUXILIARY, PRIMARY) if any(k.startswith(f"{n}.") for k in own)]
+    if not written:
+        for k in own:
+            del state_dict[prefix + k]
+        plain = convert_on_load(own, network=model.auxiliary)
+        versions = getattr(state_dict, "_metadata", None) or {}
+        plain = _in_todays_names(plain, model.auxiliary, versions, prefix)
+        plain = _require_fitting(plain, model.auxiliary)
+        # Alpha is not part of a plain checkpoint: keep what is there, and report nothing missing.
+        state_dict.update({f"{prefix}alpha.{k}": v for k, v in model.alpha.state_dict().items()})
+        _give(state_dict, prefix, plain, "", networks)
         return
-    plain = convert_on_load({k[len(prefix) :]: state_dict.pop(k) for k in own})
-    expected = model.auxiliary.state_dict()
-    fitting = [
-        k
-        for k, v in plain.items()
-        if k in expected and torch.is_tensor(v) and v.shape == expected[k].shape
-    ]
-    if not fitting:
-        raise RuntimeError(
-            f"the checkpoint fits neither a search nor its architecture "
-            f"({type(model.auxiliary).__name__}): none of its {len(plain)} entries, such as "
-            f"{sorted(plain)[:3]}, has a name and shape of the network's, such as "
-            f"{sorted(expected)[:3]}"
-        )
+    _require_scores(own, model.alpha)
+    if written == [AUXILIARY] and PRIMARY in networks:
+        # The checkpoint of a search with one network: u starts as a copy of w.
+        w = {k.removeprefix(f"{AUXILIARY}."): v for k, v in own.items() if k.startswith(AUXILIARY)}
+        _give(state_dict, prefix, w, AUXILIARY, [PRIMARY])
+
+
+def _in_todays_names(
+    plain: Mapping[str, Tensor], network: nn.Module, versions: Mapping[str, dict], prefix: str
+) -> dict[str, Tensor]:
+    """Let the layers rename the entries of their older versions, as in loading the network alone.
+
+    Some look for names from the model's root (MMPretrain's Swin for ``backbone.norm.``), which they
+    would not find below ``auxiliary.``.
+    """
+    plain = dict(plain)
+    for path, module in network.named_modules():
+        version = versions.get(f"{prefix}{path}".rstrip("."), {})
+        own = f"{path}." if path else ""
+        module._load_from_state_dict(plain, own, version, False, [], [], [])
+    return plain
+
+
+def _give(
+    state_dict: dict, prefix: str, plain: Mapping[str, Tensor], source: str, networks: Sequence[str]
+) -> None:
+    """Enter one network's weights for these networks, with the versions of the source's modules."""
+    versions = getattr(state_dict, "_metadata", None) or {}
+    root = (prefix + source).rstrip(".")
+    own = {
+        path.removeprefix(root).lstrip("."): version
+        for path, version in versions.items()
+        if not root or path == root or path.startswith(f"{root}.")
+    }
     for name in networks:
         state_dict.update({f"{prefix}{name}.{k}": v for k, v in plain.items()})
-    # Alpha is not part of a plain checkpoint: keep what is there instead of reporting it as missing.
-    state_dict.update({f"{prefix}alpha.{k}": v for k, v in model.alpha.state_dict().items()})
+        versions.update({f"{prefix}{name}.{path}".rstrip("."): v for path, v in own.items()})
+
+
+def _require_fitting(plain: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+    expected = network.state_dict()
+    for k, v in plain.items():
+        if k in expected and torch.is_tensor(v) and v.shape == expected[k].shape:
+            return plain
+    raise RuntimeError(
+        f"the checkpoint fits neither a search nor its architecture ({type(network).__name__}): none "
+        f"of its {len(plain)} entries, such as {sorted(plain)[:3]}, has a name and shape of the "
+        f"network's, such as {sorted(expected)[:3]}"
+    )
+
+
+def _require_scores(own: Mapping[str, Tensor], alpha: Alphas) -> None:
+    wanted = {name: tuple(a.shape) for name, a in alpha.named().items()}
+    found = {
+        k.removeprefix("alpha.").replace("/", "."): tuple(v.shape)
+        for k, v in own.items()
+        if k.startswith("alpha.")
+    }
+    odd = [n for n in {**wanted, **found} if wanted.get(n) != found.get(n)]
+    if odd:
+        name = odd[0]
+        raise RuntimeError(
+            f"the checkpoint is of another search: its scores differ in {len(odd)} units, the first is "
+            f"{name!r} with {found.get(name, 'no')} scores in the checkpoint and "
+            f"{wanted.get(name, 'none')} in the model. Use the architecture and the space that the "
+            "checkpoint was searched with."
+        )

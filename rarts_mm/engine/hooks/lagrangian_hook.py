@@ -38,9 +38,9 @@ class LagrangianHook(Hook):
         coupling, distance = wrapper.lagrangian.coupling(
             players[PRIMARY].params, players[AUXILIARY].params
         )
-        for key, value in (
-            ("distance_uw", distance),
-            ("coupling", coupling),
-            ("lagrangian", outputs["loss"] + coupling + outputs["penalty"]),
-        ):
+        terms = {"distance_uw": distance, "coupling": coupling}
+        # Missing where the loss scaler skipped a part of the step.
+        if "loss" in outputs:
+            terms["lagrangian"] = outputs["loss"] + coupling + outputs["penalty"]
+        for key, value in terms.items():
             runner.message_hub.update_scalar(f"train/{key}", value)

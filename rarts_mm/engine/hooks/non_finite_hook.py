@@ -1,8 +1,9 @@
-"""Stops a run whose loss is no longer a number."""
+"""Stops a run whose loss or weights are no longer numbers."""
 
 import math
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import find_latest_checkpoint
 from torch import Tensor
@@ -11,15 +12,16 @@ from rarts_mm.registry import HOOKS
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite."""
+    """A loss, or a weight, became NaN or infinite."""
 
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
     """Ends the run, before anything is saved, as soon as a loss is NaN or infinite.
 
-    Checkpoints on disk stay as they are. Under a loss scaler an infinite *gradient* is skipped by the
-    scaler; an infinite loss value still ends the run.
+    Before a checkpoint is written the weights are looked at too: those of an epoch's last step have
+    not been in a loss yet. Checkpoints on disk stay as they are. Under a loss scaler an infinite
+    *gradient* is skipped by the scaler; an infinite loss value still ends the run.
     """
 
     priority = "VERY_HIGH"
@@ -34,12 +36,33 @@ class NonFiniteLossHook(Hook):
             if "loss" in key
         }
         bad = {key: value for key, value in losses.items() if not math.isfinite(value)}
-        if not bad:
-            return
-        last = find_latest_checkpoint(runner.work_dir) if Path(runner.work_dir).is_dir() else None
-        where = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
-        raise NonFiniteLossError(
-            f"{', '.join(f'{k}={v}' for k, v in bad.items())} at epoch {runner.epoch + 1}, iteration "
-            f"{runner.iter + 1}; {where} and nothing was overwritten. Usual causes: a learning rate "
-            "or beta too high, or fp16 without loss scaling. Lower it and go on with --resume."
-        )
+        if bad:
+            _stop(runner, runner.iter + 1, ", ".join(f"{k}={v}" for k, v in bad.items()))
+
+    def after_train_epoch(self, runner) -> None:
+        # Before the checkpoint hook, which may delete an old file before it writes the new one.
+        _check_weights(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        del checkpoint
+        _check_weights(runner)
+
+
+def _check_weights(runner) -> None:
+    weights = {name: p for name, p in runner.model.named_parameters() if p.numel()}
+    with torch.no_grad():
+        finite = torch.stack(torch._foreach_norm(list(weights.values()), math.inf)).isfinite()
+    if finite.all():
+        return
+    bad = [name for name, fine in zip(weights, finite.tolist(), strict=True) if not fine]
+    _stop(runner, runner.iter, f"{len(bad)} weights with NaN or infinity, the first is {bad[0]},")
+
+
+def _stop(runner, iteration: int, what: str) -> None:
+    last = find_latest_checkpoint(runner.work_dir) if Path(runner.work_dir).is_dir() else None
+    where = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
+    raise NonFiniteLossError(
+        f"{what} at epoch {runner.epoch + 1}, iteration {iteration}; {where} and nothing was "
+        "overwritten. Usual causes: a learning rate or beta too high, or fp16 without loss scaling. "
+        "Lower it and go on with --resume."
+    )

@@ -1,0 +1,208 @@
+"""Time, multiply-adds and memory of one search step, beside one step of joint training.
+
+Every alternation that is registered takes steps on the same pair of batches, from the same weights,
+in one process and in turns. Joint training (one network, one forward and one backward pass for each
+of the two batches) is what the others are compared with.
+
+    python benchmarks/search_step.py
+    python benchmarks/search_step.py --model detector --threads 1 --json result.json
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import torch
+from mmengine.logging import MMLogger
+from peak_memory import PeakMemory, peak_memory
+from products import Pass, count_passes
+from rich.console import Console
+from rich.table import Table
+from settings import SETTINGS, Search, build_search, search_config
+
+from rarts_mm.analysis import count_parameters, environment
+from rarts_mm.apis import command_line
+from rarts_mm.files import write_text
+from rarts_mm.registry import ALTERNATIONS
+from rarts_mm.search import Joint
+
+BASE = Joint.__name__
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=sorted(SETTINGS), default="swin-classifier")
+    parser.add_argument(
+        "--search",
+        nargs="+",
+        choices=sorted(ALTERNATIONS.module_dict),
+        default=sorted(ALTERNATIONS.module_dict),
+        help=f"alternations to compare with {BASE}; default: all there are",
+    )
+    parser.add_argument("--batch", type=int, help="images in each of the two batches")
+    parser.add_argument("--size", type=int, help="pixels of an image's side, a multiple of 32")
+    parser.add_argument("--repeats", type=int, default=20, help="timed rounds (default: 20)")
+    parser.add_argument("--warmup", type=int, default=3, help="rounds before (default: 3)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
+    parser.add_argument(
+        "--amp", choices=["bfloat16", "float16"], help="mixed precision while timing"
+    )
+    parser.add_argument("--json", metavar="OUT", help="write the results to this file")
+    args = parser.parse_args(argv)
+    args.batch = SETTINGS[args.model].batch if args.batch is None else args.batch
+    args.size = SETTINGS[args.model].size if args.size is None else args.size
+    for name in ("batch", "repeats", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} {value}: give at least 1")
+    if args.warmup < 1:
+        parser.error(f"--warmup {args.warmup}: the first step makes the optimisers' states; give 1")
+    if args.size < 64 or args.size % 32:
+        parser.error(
+            f"--size {args.size}: the Swin's last map has 1/32 of the size and must be of 2 x 2 or "
+            "more; give a multiple of 32 from 64 on"
+        )
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here; leave --device out")
+    return args
+
+
+def time_in_turns(
+    searches: Mapping[str, Search], repeats: int, warmup: int, device: str
+) -> dict[str, list[float]]:
+    """Seconds of every search's step in every round; odd rounds go through the searches backwards."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    seconds: dict[str, list[float]] = {name: [] for name in searches}
+    for round_ in range(warmup + repeats):
+        for name in list(searches)[:: 1 if round_ % 2 else -1]:
+            wait()
+            start = time.perf_counter()
+            searches[name]()
+            wait()
+            if round_ >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    if len(values) == 1:
+        return dict(lower=values[0], median=values[0], upper=values[0])
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return dict(lower=lower, median=median, upper=upper)
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """All measurements, ready for JSON."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    setting = SETTINGS[args.model]
+    cfg = search_config(setting, args.size)
+    batches = setting.batches(cfg, args.batch, args.size)
+    names = [BASE, *(name for name in args.search if name != BASE)]
+
+    passes: dict[str, list[Pass]] = {}
+    memory: dict[str, PeakMemory] = {}
+    for name in names:
+        # Alone, and without mixed precision for the count.
+        search = build_search(cfg, name, batches, args.device)
+        passes[name] = count_passes(search.model, search)
+        if args.amp:
+            search = build_search(cfg, name, batches, args.device, args.amp)
+            search()
+        memory[name] = peak_memory(search)
+        del search
+        gc.collect()
+
+    searches = {name: build_search(cfg, name, batches, args.device, args.amp) for name in names}
+    seconds = time_in_turns(searches, args.repeats, args.warmup, args.device)
+
+    network = searches[BASE].model.auxiliary
+    work = {name: sum(p.total for p in passes[name]) for name in names}
+    return {
+        "environment": environment(network),
+        "setting": {
+            "model": args.model,
+            "parameters": count_parameters(network),
+            "batch": args.batch,
+            "size": args.size,
+            "amp": args.amp,
+            "repeats": args.repeats,
+            "optimizer": str(cfg.optim_wrapper.weights.optimizer.type),
+        },
+        "searches": {
+            name: {
+                "seconds": quartiles(seconds[name]),
+                # Of the two steps of one round, which a busy machine slows down alike.
+                "ratio": quartiles(
+                    [a / b for a, b in zip(seconds[name], seconds[BASE], strict=True)]
+                ),
+                "multiply_adds": work[name],
+                "multiply_adds_ratio": work[name] / work[BASE],
+                "passes": [asdict(p) for p in passes[name]],
+                "memory": asdict(memory[name]) | {"total": memory[name].total},
+                "memory_ratio": memory[name].total / memory[BASE].total,
+            }
+            for name in names
+        },
+    }
+
+
+def show(results: dict) -> None:
+    """Print the results as two tables."""
+    setting, where = results["setting"], results["environment"]
+    console = Console()
+    console.print(
+        f"{setting['model']} of {setting['parameters'] / 1e6:.2f} M parameters, two batches of "
+        f"{setting['batch']} x {setting['size']} x {setting['size']}, {setting['optimizer']}, "
+        f"{setting['amp'] or where['dtype']}\n"
+        f"{where['device']}, {where['threads']} threads, torch {where['torch']}, {where['date']}"
+    )
+    steps = Table(title=f"One step; medians (quartiles) of {setting['repeats']} rounds")
+    for column in ("search", "ms", f"time / {BASE}", "G multiply-adds", "ratio", "MiB", "ratio"):
+        steps.add_column(column, justify="left" if column == "search" else "right")
+    for name, row in results["searches"].items():
+        ms = {key: 1000 * value for key, value in row["seconds"].items()}
+        steps.add_row(
+            name,
+            "{median:.1f} ({lower:.1f} to {upper:.1f})".format(**ms),
+            "{median:.3f} ({lower:.3f} to {upper:.3f})".format(**row["ratio"]),
+            f"{row['multiply_adds'] / 1e9:.3f}",
+            f"{row['multiply_adds_ratio']:.3f}",
+            f"{row['memory']['total'] / 2**20:.1f}",
+            f"{row['memory_ratio']:.3f}",
+        )
+    console.print(steps)
+
+    table = Table(title="Multiply-adds of the passes, in G")
+    for column in ("search", "network", "gradients of", "forward", "backward", "weight gradients"):
+        table.add_column(column, justify="left" if len(table.columns) < 3 else "right")
+    for name, row in results["searches"].items():
+        for p in row["passes"]:
+            macs = (p["forward"], p["backward"], p["weight_gradients"])
+            wanted = ", ".join(p["gradients_of"])
+            table.add_row(name, p["network"], wanted, *(f"{m / 1e9:.3f}" for m in macs))
+    console.print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    args = parse_args(argv)
+    # Initialisers and optimisers tell MMEngine's current logger about every parameter.
+    MMLogger.get_instance("search_step", log_level="ERROR")
+    results = measure(args)
+    show(results)
+    if args.json:
+        write_text(args.json, json.dumps(results, indent=2) + "\n")
+        print(f"wrote {args.json}")
+    return results
+
+
+if __name__ == "__main__":
+    command_line.run(main)
