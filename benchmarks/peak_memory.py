@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from settings import Search
 from torch.profiler import ProfilerActivity, profile
 
 _CPU = 0  # "Device Type" in the profiler's events
@@ -29,7 +30,7 @@ class PeakMemory:
         return self.standing + self.step
 
 
-def peak_memory(search) -> PeakMemory:
+def peak_memory(search: Search) -> PeakMemory:
     """Measure a step of a search that has made at least one, so that optimiser states are there."""
     tensors = [*search.model.parameters(), *search.model.buffers()]
     for wrapper in search.optim_wrapper.values():
@@ -53,7 +54,8 @@ def _peak_on_cuda(step: Callable[[], object], device: torch.device) -> int:
 
 def _peak_on_cpu(step: Callable[[], object]) -> int:
     """From the profiler's record of every allocation and release of torch's allocator."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    activities = [ProfilerActivity.CPU]
+    with profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")

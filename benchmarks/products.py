@@ -40,7 +40,10 @@ class Pass:
 
 
 class _Products(TorchDispatchMode):
-    """Counts by the formulas of :class:`torch.utils.flop_counter.FlopCounterMode`."""
+    """Counts by the formulas of :class:`torch.utils.flop_counter.FlopCounterMode`.
+
+    These take the gradient of a grouped convolution's weight for that of an ungrouped one.
+    """
 
     def __init__(self, model: SearchModel) -> None:
         super().__init__()
@@ -83,13 +86,10 @@ class _Products(TorchDispatchMode):
             return
         now.backward += macs
         if op is _aten.convolution_backward:
-            *rest, (of_input, of_weight, of_bias) = args
+            *rest, (_, of_weight, of_bias) = args
             if of_weight:
-                masked = ([False, True, of_bias], [True, False, of_bias])
-                only_weight = count(*rest, masked[0], out_val=out) // 2
-                only_input = count(*rest, masked[1], out_val=out) // 2 if of_input else 0
-                assert only_weight + only_input == macs, "torch counts convolutions otherwise now"
-                now.weight_gradients += only_weight
+                only = [False, True, of_bias]
+                now.weight_gradients += count(*rest, only, out_val=out) // 2
         elif op in _MATRIX_PRODUCTS and self._is_gradient_of_weight(args, out):
             now.weight_gradients += macs
 

@@ -156,8 +156,8 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def show(results: dict) -> None:
-    """Print the results as two tables."""
-    setting, where = results["setting"], results["environment"]
+    """Print the results as three tables."""
+    setting, where, rows = results["setting"], results["environment"], results["searches"]
     console = Console()
     console.print(
         f"{setting['model']} of {setting['parameters'] / 1e6:.2f} M parameters, two batches of "
@@ -165,31 +165,48 @@ def show(results: dict) -> None:
         f"{setting['amp'] or where['dtype']}\n"
         f"{where['device']}, {where['threads']} threads, torch {where['torch']}, {where['date']}"
     )
-    steps = Table(title=f"One step; medians (quartiles) of {setting['repeats']} rounds")
-    for column in ("search", "ms", f"time / {BASE}", "G multiply-adds", "ratio", "MiB", "ratio"):
-        steps.add_column(column, justify="left" if column == "search" else "right")
-    for name, row in results["searches"].items():
-        ms = {key: 1000 * value for key, value in row["seconds"].items()}
-        steps.add_row(
-            name,
-            "{median:.1f} ({lower:.1f} to {upper:.1f})".format(**ms),
-            "{median:.3f} ({lower:.3f} to {upper:.3f})".format(**row["ratio"]),
-            f"{row['multiply_adds'] / 1e9:.3f}",
-            f"{row['multiply_adds_ratio']:.3f}",
-            f"{row['memory']['total'] / 2**20:.1f}",
-            f"{row['memory_ratio']:.3f}",
-        )
-    console.print(steps)
+    table = _table("Time of a step", "search", "ms", "quartiles", f"by {BASE}", "quartiles")
+    for name, row in rows.items():
+        cells = []
+        for values, form in ((row["seconds"], _milliseconds), (row["ratio"], "{:.3f}".format)):
+            span = f"{form(values['lower'])} to {form(values['upper'])}"
+            cells += [form(values["median"]), span]
+        table.add_row(name, *cells)
+    console.print(table)
 
-    table = Table(title="Multiply-adds of the passes, in G")
-    for column in ("search", "network", "gradients of", "forward", "backward", "weight gradients"):
-        table.add_column(column, justify="left" if len(table.columns) < 3 else "right")
-    for name, row in results["searches"].items():
+    table = _table(
+        "Work and memory of a step",
+        *("search", "G mult-adds", f"by {BASE}"),
+        *("MiB kept", "+ peak", "= total", f"by {BASE}"),
+    )
+    for name, row in rows.items():
+        memory = [f"{row['memory'][key] / 2**20:.1f}" for key in ("standing", "step", "total")]
+        work = [f"{row['multiply_adds'] / 1e9:.3f}", f"{row['multiply_adds_ratio']:.3f}"]
+        table.add_row(name, *work, *memory, f"{row['memory_ratio']:.3f}")
+    console.print(table)
+
+    table = _table(
+        "Passes of a step, G multiply-adds (of the backward pass: for weights' gradients)",
+        *("search", "network", "gradients of", "forward", "backward", "for weights"),
+    )
+    for name, row in rows.items():
         for p in row["passes"]:
             macs = (p["forward"], p["backward"], p["weight_gradients"])
             wanted = ", ".join(p["gradients_of"])
             table.add_row(name, p["network"], wanted, *(f"{m / 1e9:.3f}" for m in macs))
     console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        words = column in ("search", "network", "gradients of")
+        table.add_column(column, justify="left" if words else "right")
+    return table
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
 
 
 def main(argv: Sequence[str] | None = None) -> dict:

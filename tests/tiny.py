@@ -135,7 +135,13 @@ def loader(number: int = 20, batch_size: int = 4, num_workers: int = 0, **kwargs
     return dict(
         batch_size=batch_size,
         num_workers=num_workers,
-        dataset=dict(type=Pixels, number=number, pipeline=[dict(type="mmpretrain.PackInputs")]),
+        # Serialising collects garbage, which takes longer than the training.
+        dataset=dict(
+            type=Pixels,
+            number=number,
+            pipeline=[dict(type="mmpretrain.PackInputs")],
+            serialize_data=False,
+        ),
         sampler=dict(type="DefaultSampler", shuffle=True),
         **kwargs,
     )

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from .configs import is_search, prepare_registries
 from .errors import UsageError
 from .preflight import check_files
+from .processes import join_processes
 from .search_checkpoint import read_checkpoint
 
 
@@ -66,6 +67,7 @@ def evaluate(cfg: Config, checkpoint: str | Path, work_dir: str | Path) -> dict[
     # Missing or truncated: better known before the model and the data are built.
     read_checkpoint(checkpoint)
     prepare_registries(cfg)
+    join_processes(cfg)
     if is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)

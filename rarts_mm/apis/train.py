@@ -17,6 +17,7 @@ from .configs import (
 )
 from .errors import UsageError
 from .preflight import check_files, check_work_dir
+from .processes import join_processes
 
 
 def training_config(
@@ -74,6 +75,7 @@ def training_config(
 def train(cfg: Config) -> Runner:
     """Build the runner of a config and train."""
     prepare_registries(cfg)
+    join_processes(cfg)
     factor = scale_learning_rate(cfg, int(os.environ.get("WORLD_SIZE", 1)))
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     if factor is not None:

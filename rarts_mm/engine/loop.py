@@ -60,6 +60,7 @@ class SearchLoop(EpochBasedTrainLoop):
         }
         longer = max(self.loaders.values(), key=len)
         super().__init__(runner, longer, max_epochs, val_begin, val_interval, dynamic_intervals)
+        self._pipeline = getattr(longer.dataset, "pipeline", None)
         # What a search cannot do without does not depend on the config's list of hooks.
         for hook in (SplitHook(self.split), NonFiniteLossHook(), MemoryHook()):
             if not any(type(other) is type(hook) for other in runner.hooks):
@@ -68,12 +69,26 @@ class SearchLoop(EpochBasedTrainLoop):
     def run_epoch(self) -> None:
         """Iterate one epoch of pairs of batches."""
         self.runner.call_hook("before_train_epoch")
+        self._follow_pipeline()
         self.runner.model.train()
         halves = [_endless(loader, self._epoch, len(self.dataloader)) for loader in self._ordered()]
         for idx, (batch_a, batch_p) in enumerate(zip(*halves, strict=True)):
             self.run_iter(idx, {AUXILIARY: batch_a, PRIMARY: batch_p})
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
+
+    def _follow_pipeline(self) -> None:
+        """Give both halves the pipeline that a hook gave to ``dataloader`` (PipelineSwitchHook)."""
+        pipeline = getattr(self.dataloader.dataset, "pipeline", None)
+        for loader in self.loaders.values():
+            dataset = loader.dataset
+            if loader is self.dataloader or not hasattr(dataset, "pipeline"):
+                continue
+            if self._pipeline is not pipeline:
+                dataset.pipeline = pipeline
+                # Persistent workers hold the old one: new ones start with the next pass.
+                loader._iterator = None
+        self._pipeline = pipeline
 
     def _ordered(self) -> tuple[DataLoader, DataLoader]:
         return self.loaders[AUXILIARY], self.loaders[PRIMARY]

@@ -229,7 +229,7 @@ train_cfg = dict(max_epochs=1)
 SMALL_CLASSIFIER = """
 _base_ = "mmpretrain::swin_transformer/swin-small_16xb64_in1k.py"
 model = dict(
-    backbone=dict(arch=dict(_delete_=True, embed_dims=16, depths=[1, 1, 2, 1], 
+    backbone=dict(arch=dict(_delete_=True, embed_dims=16, depths=[1, 1, 2, 1],
                             num_heads=[1, 2, 4, 8]),
                   img_size=64, window_size=2, drop_path_rate=0.0),
     head=dict(num_classes=3, in_channels=128, topk=1))

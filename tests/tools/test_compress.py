@@ -97,9 +97,7 @@ def test_a_finished_chain_runs_no_stage_again(chain, small_config):
 
 def test_another_ratio_does_not_mix_with_a_finished_chain(chain, small_config):
     work_dir, _ = chain
-    status, _, err = run_tool(
-        "compress", small_config, "--ratio", "0.2", "--work-dir", work_dir
-    )
+    status, _, err = run_tool("compress", small_config, "--ratio", "0.2", "--work-dir", work_dir)
     assert status == 2
     assert "holds another run (it differs in ratio)" in err
 

@@ -16,6 +16,9 @@ class SwinReleaseHook(Hook):
     with MMDetection's names, those of a resumed run among them, pass unchanged.
     """
 
+    # Before hooks that read the weights, such as EMAHook.
+    priority = "VERY_HIGH"
+
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Convert ``checkpoint`` in place, before the runner hands it to the model."""
         # Classifiers are released as {'model': ...}, detectors as {'state_dict': ...}.

@@ -1,0 +1,111 @@
+"""Searches in this process' share; for torchrun.
+
+python -m torch.distributed.run --nproc_per_node=2 tests/engine/distributed_search.py FOLDER
+writes FOLDER/steps<N>.pth (a few steps on fixed batches) and FOLDER/run<N>.pth (an epoch of the
+Runner's) in process N.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from rarts_mm.engine import SearchDistributed
+from tests import tiny
+
+STEPS, BATCH = 4, 4
+
+
+@ROOT_MODELS.register_module()
+class OptionalHead(LinearClsHead):
+    """Has a part that only batches with class 0 use: on some ranks it gets no gradient."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.zero = nn.Linear(self.in_channels, 1)
+
+    def loss(self, feats, data_samples, **kwargs):
+        losses = super().loss(feats, data_samples, **kwargs)
+        chosen = [i for i, sample in enumerate(data_samples) if sample.gt_label.item() == 0]
+        if chosen:
+            losses["loss_zero"] = self.zero(feats[-1][chosen]).square().sum() / len(data_samples)
+        return losses
+
+
+def share(data: dict, rank: int, world_size: int) -> dict:
+    """This rank's part of a global batch."""
+    size = BATCH // world_size
+    return {key: values[rank * size : (rank + 1) * size] for key, values in data.items()}
+
+
+def train(rank: int, world_size: int) -> dict:
+    """Search for a few steps; return the model's and the optimisers' states."""
+    model = tiny.search_model(architecture=tiny.architecture(head=dict(type=OptionalHead)))
+    wrapped = SearchDistributed(model) if world_size > 1 else model
+    weights = tiny.weights_config(clip_grad=dict(max_norm=0.5))
+    wrapper = tiny.wrap(
+        wrapped, weights=weights, lam=0.7, beta=0.3, penalty=dict(type="L1Penalty", gamma=0.01)
+    )
+    logs = []
+    for step in range(STEPS):
+        batches = tiny.batches(step, BATCH)
+        for data in batches.values():
+            # Class 0 in the first process' share alone.
+            data["data_samples"] = [DataSample().set_gt_label(y) for y in (0, 1, 2, 3)]
+        parts = {half: share(data, rank, world_size) for half, data in batches.items()}
+        logs.append({k: float(v) for k, v in wrapped.train_step(parts, wrapper).items()})
+    return dict(model=model.state_dict(), optimizer=wrapper.state_dict(), logs=logs)
+
+
+class Noted(Hook):
+    """Notes where a run starts, and which images each step gets."""
+
+    priority = "LOWEST"
+
+    def before_train(self, runner) -> None:
+        self.steps: list[dict[str, list[int]]] = []
+        self.start = {k: v.clone() for k, v in runner.model.module.state_dict().items()}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        del runner, batch_idx
+        self.steps.append(
+            {half: [s.get("number") for s in b["data_samples"]] for half, b in data_batch.items()}
+        )
+
+
+def run(folder: Path) -> dict:
+    """Search for one epoch through the Runner."""
+    noted = Noted()
+    data = tiny.loader(batch_size=2)
+    data["dataset"]["pipeline"] = [dict(type="mmpretrain.PackInputs", meta_keys=("number",))]
+    runner = tiny.runner(
+        folder / "run",
+        data=data,
+        launcher="pytorch",
+        cfg=dict(model_wrapper_cfg=dict(type="rarts_mm.SearchDistributed")),
+        # Each process would begin with weights of its own, were they not made equal.
+        randomness=dict(seed=5, diff_rank_seed=True),
+        custom_hooks=[noted],
+    )
+    runner.train()
+    optimizer = runner.optim_wrapper.state_dict()
+    model = runner.model.module.state_dict()
+    return dict(start=noted.start, steps=noted.steps, model=model, optimizer=optimizer)
+
+
+def main(folder: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank, world_size = get_dist_info()
+    torch.save(train(rank, world_size), folder / f"steps{rank}.pth")
+    torch.save(run(folder), folder / f"run{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
