@@ -186,7 +186,7 @@ def show(results: dict) -> None:
     console.print(table)
 
     table = _table(
-        "Passes of a step, G multiply-adds (of the backward pass: for weights' gradients)",
+        "Passes of a step, G multiply-adds",
         *("search", "network", "gradients of", "forward", "backward", "for weights"),
     )
     for name, row in rows.items():

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from mmcv.transforms import BaseTransform
+from mmdet.engine.hooks import PipelineSwitchHook
 from mmengine.hooks import Hook
 from torch.utils.data import BatchSampler
 
@@ -247,3 +248,23 @@ def test_a_built_data_loader_is_refused(tmp_path):
     loader = runner.build_dataloader(tiny.loader())
     with pytest.raises(TypeError, match="train_dataloader as a config, got DataLoader"):
         recorded(tmp_path, cfg=loader)
+
+
+class Marked(BaseTransform):
+    """Marks the samples of a later pipeline."""
+
+    def transform(self, results: dict) -> dict:
+        return {**results, "number": -results["number"]}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_switched_pipeline_reaches_both_halves(tmp_path, workers):
+    cfg = data(number=8, num_workers=workers, persistent_workers=bool(workers))
+    # It knows runner.train_dataloader alone.
+    switch = PipelineSwitchHook(switch_epoch=1, switch_pipeline=[Marked(), *NUMBERED])
+    recorder, _ = recorded(tmp_path, epochs=2, cfg=cfg, hooks=[switch])
+    for half in (AUXILIARY, PRIMARY):
+        before, after = recorder.epochs(half, 2)
+        assert all(number >= 0 for number in flat(before))
+        assert all(number <= 0 for number in flat(after))
+        assert sorted(-n for n in flat(after)) == sorted(flat(before))

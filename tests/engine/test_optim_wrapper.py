@@ -481,6 +481,16 @@ def test_the_loss_scale_is_saved_and_restored(scale):
     assert other.scaler.get_scale() == wrapper.scaler.get_scale()
 
 
+def test_a_static_loss_scale_stays_where_it_is_after_an_overflow():
+    model = single(tiny.search_model(data_preprocessor=tiny.preprocessor()))
+    wrapper = searched(model, amp=dict(dtype="float16", loss_scale=2.0**40))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for i in range(2):
+        model.train_step(tiny.batches(i), wrapper)
+    assert wrapper.scaler.get_scale() == 2.0**40
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
 def test_an_optimiser_state_goes_between_runs_with_and_without_a_scaler():
     model = single(tiny.search_model(data_preprocessor=tiny.preprocessor()))
     plain, scaled = searched(model), searched(model, amp=dict(dtype="float16", loss_scale=64.0))
