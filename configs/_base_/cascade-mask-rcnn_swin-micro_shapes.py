@@ -138,7 +138,7 @@ model = dict(
     test_cfg=dict(
         rpn=dict(
             nms_pre=200,
-            max_per_img=50,
+            max_per_img=100,
             nms=dict(type="nms", iou_threshold=0.7),
             min_bbox_size=0,
         ),
@@ -210,7 +210,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_epochs = 7
+max_epochs = 10
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
