@@ -76,18 +76,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def time_in_turns(
     searches: Mapping[str, Search], repeats: int, warmup: int, device: str
-) -> dict[str, list[float]]:
-    """Seconds of every search's step in every round; odd rounds go through the searches backwards."""
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every search's step in every round; odd rounds go through the searches backwards.
+
+    Returns:
+        ``wall`` and, on a CPU, ``processor`` (time that the process really computed, over all of its
+        threads) -> search -> a number per round.
+    """
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    seconds: dict[str, list[float]] = {name: [] for name in searches}
+    clocks = {"wall": time.perf_counter}
+    if device == "cpu":
+        clocks["processor"] = time.process_time
+    seconds = {clock: {name: [] for name in searches} for clock in clocks}
     for round_ in range(warmup + repeats):
         for name in list(searches)[:: 1 if round_ % 2 else -1]:
             wait()
-            start = time.perf_counter()
+            start = {clock: read() for clock, read in clocks.items()}
             searches[name]()
             wait()
-            if round_ >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+            for clock, read in clocks.items():
+                if round_ >= warmup:
+                    seconds[clock][name].append(read() - start[clock])
     return seconds
 
 
@@ -139,11 +148,12 @@ def measure(args: argparse.Namespace) -> dict:
         },
         "searches": {
             name: {
-                "seconds": quartiles(seconds[name]),
+                "seconds": {clock: quartiles(times[name]) for clock, times in seconds.items()},
                 # Of the two steps of one round, which a busy machine slows down alike.
-                "ratio": quartiles(
-                    [a / b for a, b in zip(seconds[name], seconds[BASE], strict=True)]
-                ),
+                "ratio": {
+                    clock: quartiles([a / b for a, b in zip(times[name], times[BASE], strict=True)])
+                    for clock, times in seconds.items()
+                },
                 "multiply_adds": work[name],
                 "multiply_adds_ratio": work[name] / work[BASE],
                 "passes": [asdict(p) for p in passes[name]],
@@ -165,13 +175,17 @@ def show(results: dict) -> None:
         f"{setting['amp'] or where['dtype']}\n"
         f"{where['device']}, {where['threads']} threads, torch {where['torch']}, {where['date']}"
     )
-    table = _table("Time of a step", "search", "ms", "quartiles", f"by {BASE}", "quartiles")
+    table = _table(
+        "Time of a step", "search", "clock", "ms", "quartiles", f"by {BASE}", "quartiles"
+    )
     for name, row in rows.items():
-        cells = []
-        for values, form in ((row["seconds"], _milliseconds), (row["ratio"], "{:.3f}".format)):
-            span = f"{form(values['lower'])} to {form(values['upper'])}"
-            cells += [form(values["median"]), span]
-        table.add_row(name, *cells)
+        for clock in row["seconds"]:
+            cells = []
+            for key, form in (("seconds", _milliseconds), ("ratio", "{:.3f}".format)):
+                values = row[key][clock]
+                span = f"{form(values['lower'])} to {form(values['upper'])}"
+                cells += [form(values["median"]), span]
+            table.add_row(name, clock, *cells)
     console.print(table)
 
     table = _table(
@@ -200,7 +214,7 @@ def show(results: dict) -> None:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title)
     for column in columns:
-        words = column in ("search", "network", "gradients of")
+        words = column in ("search", "clock", "network", "gradients of")
         table.add_column(column, justify="left" if words else "right")
     return table
 
