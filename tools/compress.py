@@ -6,15 +6,15 @@ Interrupted, the same command goes on where it stopped.
 import argparse
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
-
 from rarts_mm.apis import command_line, compress
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="search config")
-    parser.add_argument("--ratio", required=True, help="share of all scores to remove, e.g. 0.4")
+    parser.add_argument(
+        "--ratio", required=True, nargs="+", help="share(s) of all scores to remove, e.g. 0.2 0.4"
+    )
     parser.add_argument(
         "--checkpoint", help="the trained, unpruned model; default: load_from, else it is trained"
     )
@@ -25,7 +25,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="also train the baseline on, for as many steps as search and fine-tuning took",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="override settings"
+        "--cfg-options",
+        nargs="+",
+        action=command_line.CfgOptions,
+        metavar="KEY=VALUE",
+        help="override settings",
     )
     return parser.parse_args(argv)
 
@@ -43,4 +47,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, hint="the same command goes on from here")

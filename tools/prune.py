@@ -4,9 +4,8 @@ Without CONFIG and CHECKPOINT it takes the newest search under work_dirs/.
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
-
-from mmengine.config import DictAction
 
 from rarts_mm.apis import command_line, draw_curve, latest_search, prune
 
@@ -35,7 +34,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="evaluate the masked network at ratios 0.1 to 0.8 first: table and plot",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="override settings"
+        "--cfg-options",
+        nargs="+",
+        action=command_line.CfgOptions,
+        metavar="KEY=VALUE",
+        help="override settings",
     )
     args = parser.parse_args(argv)
     if (args.config is None) != (args.checkpoint is None):
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         result.costs.print(title=f"{100 * result.ratio:g} % of the scores pruned")
         print(result.proof)
         print(f"wrote {result.folder}/pruned.py, pruned.pth, widths.json, widths.png")
-        print(f"next: python tools/train.py {result.folder}/pruned.py\n")
+        print(f"next: python tools/train.py {shlex.quote(str(result.folder / 'pruned.py'))}\n")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from rarts_mm.apis import command_line, evaluate, read_config
 
 
@@ -18,7 +16,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", help="pickle file for the predictions")
     parser.add_argument("--show-dir", help="folder for pictures with the predictions drawn in")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="override settings"
+        "--cfg-options",
+        nargs="+",
+        action=command_line.CfgOptions,
+        metavar="KEY=VALUE",
+        help="override settings",
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)

@@ -4,8 +4,6 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
-
 from rarts_mm.apis import command_line, train, training_config
 
 
@@ -29,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=command_line.CfgOptions,
         metavar="KEY=VALUE",
         help="settings of the config to override, e.g. optim_wrapper.beta=0.5",
     )
@@ -56,4 +54,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, hint="go on with --resume")

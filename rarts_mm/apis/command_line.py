@@ -6,34 +6,60 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from mmengine.config import DictAction
+
 from .errors import UsageError
 
-__all__ = ["UsageError", "run"]
+__all__ = ["CfgOptions", "UsageError", "run"]
 
 _PACKAGE = Path(__file__).parents[1]
 
 
-def run(main: Callable[[], object]) -> None:
+class CfgOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...`` as in the libraries, with a message for what is no pair."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for pair in values:
+            if "=" not in pair:
+                parser.error(f"{option_string} takes KEY=VALUE, got {pair!r}")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def run(main: Callable[[], object], hint: str = "") -> None:
     """Run a command and end it in a readable way.
 
     An error that this package raised says what is wrong and what to do, so its message alone goes to
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
-    (``RuntimeError``). Any other error is a surprise and keeps its traceback.
+    (``RuntimeError``). So do errors of the system that name a file, and unknown keys of a config. Any
+    other error is a surprise and keeps its traceback.
+
+    Args:
+        main: the command.
+        hint: how to go on after Ctrl-C.
     """
     # So that what a command started is stopped with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted; --resume, or the same command, goes on from here", file=sys.stderr)
+        print(f"interrupted{hint and '; '}{hint}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except (ValueError, TypeError, RuntimeError, OSError) as error:
-        if not _raised_here(error):
+        if not _speaks_for_itself(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
 
 
-def _raised_here(error: BaseException) -> bool:
+def _speaks_for_itself(error: BaseException) -> bool:
+    """Whether an error's message says all that its reader needs."""
+    if isinstance(error, UsageError):
+        return True
+    # The system's errors name the file: no such folder, permission denied, no space left.
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
+    # A key of a config that the class does not know, with the class's name.
+    if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+        return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)

@@ -1,6 +1,7 @@
 """The whole chain: baseline, search, prune, fine-tune, test."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -25,7 +26,7 @@ from .train import train, training_config
 
 def compress(
     config: str | Path,
-    ratio: float,
+    ratios: Sequence[float],
     checkpoint: str | Path | None = None,
     work_dir: str | Path | None = None,
     control: bool = False,
@@ -33,9 +34,11 @@ def compress(
 ) -> ResultsTable:
     """Run the chain on one config; interrupted, the same call goes on where it stopped.
 
+    One baseline and one search serve all ratios, also those of later calls.
+
     Args:
         config: a search config.
-        ratio: share of the scores to remove.
+        ratios: shares of the scores to remove, each in (0, 1).
         checkpoint: the trained, unpruned model. Without it the config's ``load_from`` is taken, and
             without that a baseline is trained.
         work_dir: folder for everything; defaults to ``work_dirs/compress_<name of the config>``.
@@ -45,7 +48,7 @@ def compress(
     Returns:
         The table of results, also written as ``results.json`` and ``results.md``.
     """
-    ratio = check_ratio(ratio)
+    ratios = list(dict.fromkeys(check_ratio(ratio) for ratio in ratios))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
@@ -60,16 +63,14 @@ def compress(
         work / "stages.json",
         dict(
             config=cfg.pretty_text,
-            ratio=ratio,
             checkpoint=None if checkpoint is None else _identity(str(checkpoint)),
         ),
     )
 
     # Written out, so that every stage can be repeated by hand.
     search_py, baseline_py = work / "search.py", work / "baseline.py"
-    baseline_cfg = plain_config(cfg, "baseline")
     write_text(search_py, cfg.pretty_text)
-    write_text(baseline_py, baseline_cfg.pretty_text)
+    write_text(baseline_py, plain_config(cfg, "baseline").pretty_text)
 
     def test(name: str, config: Path, weights: str | Path) -> dict[str, float]:
         command = f"python tools/test.py {config} {weights}"
@@ -81,27 +82,27 @@ def compress(
         # A checkpoint that does not fit must show before the search, not after it.
         test("baseline", baseline_py, checkpoint)
     searched = _train(stages, "search", search_py, work / "search", load_from=str(checkpoint))
-    folder = work / folder_name(ratio)
-    stages.run(
-        "prune",
-        f"python tools/prune.py {search_py} {searched} --ratio {ratio:g} --out {folder}",
-        _prune,
-        search_py,
-        searched,
-        ratio,
-        folder,
-    )
-    pruned_py = folder / "pruned.py"
-    tuned = _train(stages, "finetune", pruned_py, folder / "finetune")
 
-    models = {
-        "baseline": (baseline_py, checkpoint),
-        f"pruned {100 * ratio:g} %": (pruned_py, folder / "pruned.pth"),
-        f"pruned {100 * ratio:g} %, fine-tuned": (pruned_py, tuned),
-    }
-    notes = [f"config: {config}; {100 * ratio:g} % of the scores removed"]
+    models = {"baseline": (baseline_py, checkpoint)}
+    for ratio in ratios:
+        folder, percent = work / folder_name(ratio), f"{100 * ratio:g} %"
+        stages.run(
+            f"prune {percent}",
+            f"python tools/prune.py {search_py} {searched} --ratio {ratio:g} --out {folder}",
+            _prune,
+            search_py,
+            searched,
+            ratio,
+            folder,
+        )
+        pruned_py = folder / "pruned.py"
+        tuned = _train(stages, f"finetune {percent}", pruned_py, folder / "finetune")
+        models[f"pruned {percent}"] = (pruned_py, folder / "pruned.pth")
+        models[f"pruned {percent}, fine-tuned"] = (pruned_py, tuned)
+    measured = dict(models)
+    notes = [f"config: {config}; the share of the scores that was removed is in the model's name"]
     if control:
-        epochs = stages.run(
+        plan = stages.run(
             "control-plan",
             "how long search and fine-tuning took",
             _control_plan,
@@ -109,22 +110,26 @@ def compress(
             searched,
             tuned,
             work / "control.py",
-        )["epochs"]
+        )
         trained_on = _train(
             stages, "control", work / "control.py", work / "control", load_from=str(checkpoint)
         )
         models["baseline, trained on"] = (work / "control.py", trained_on)
         notes.append(
-            f"baseline, trained on: {epochs} more epochs, the steps of search and fine-tuning"
+            f"baseline, trained on: {plan['epochs']} more epochs, as many steps as the search and "
+            f"one fine-tuning ({plan['steps']}), rounded up to whole epochs"
         )
 
     metrics = {name: test(name, c, p) for name, (c, p) in models.items()}
-    measured = {k: v for k, v in models.items() if k != "baseline, trained on"}
-    costs = stages.run("costs", "parameters, FLOPs and latency", _costs, measured)
+    costs = stages.run(
+        f"costs: {', '.join(measured)}", "parameters, FLOPs and latency", _costs, measured
+    )
     table = _table(models, metrics, costs, notes)
     table.print()
     table.write(work / "results")
-    print(f"\nwrote {work}/results.md and results.json; the model: {pruned_py}, {tuned}")
+    print(f"\nwrote {work}/results.md and results.json; models:")
+    for name, (model_config, weights) in measured.items():
+        print(f"  {name}: {model_config} {weights}")
     return table
 
 

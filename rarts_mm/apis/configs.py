@@ -1,10 +1,13 @@
 """From one config to its neighbours: search -> plain -> pruned."""
 
 import copy
+import difflib
+import inspect
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from .errors import UsageError
@@ -22,13 +25,27 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     """
     if not Path(path).is_file():
         raise UsageError(f"config {str(path)!r} does not exist; give the path of a config file")
+    unreadable = (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError)
     try:
         cfg = Config.fromfile(path)
-        if options:
-            cfg.merge_from_dict(options)
-    except (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
+    except unreadable as error:
         raise UsageError(f"config {str(path)!r} cannot be read: {error}") from error
+    if options:
+        _check_option_names(cfg, options)
+        try:
+            cfg.merge_from_dict(options)
+        except unreadable as error:
+            raise UsageError(f"--cfg-options do not fit config {str(path)!r}: {error}") from error
     return cfg
+
+
+def _check_option_names(cfg: Config, options: dict) -> None:
+    """Refuse an option that looks like a misspelt top-level key: it would change nothing."""
+    known = {*cfg.keys(), *inspect.signature(Runner.__init__).parameters, *_SEARCH_KEYS}
+    for option in options:
+        key = option.partition(".")[0]
+        if key not in known and (near := difflib.get_close_matches(key, known, n=1, cutoff=0.8)):
+            raise UsageError(f"--cfg-options {option}: no such key; did you mean {near[0]!r}?")
 
 
 def prepare_registries(cfg: Config) -> None:

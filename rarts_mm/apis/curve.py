@@ -82,4 +82,5 @@ def draw_curve(
         baseline=metrics[0],
         title="Masked network, before slicing and fine-tuning",
     )
+    print(f"wrote {out}/curve.png, curve.md, curve.json")
     return table

@@ -9,6 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from rarts_mm.engine import CheckpointKindHook
+
 from .configs import is_search, prepare_registries
 from .errors import UsageError
 from .preflight import check_files
@@ -71,6 +73,7 @@ def evaluate(cfg: Config, checkpoint: str | Path, work_dir: str | Path) -> dict[
     if is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointKindHook())
     runner.register_hook(_FitHook(checkpoint))
     cfg.load_from = runner._load_from = str(checkpoint)
     return runner.test()

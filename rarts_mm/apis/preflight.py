@@ -54,7 +54,8 @@ def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> di
                     missing.setdefault(path, f"{phase}ing data" if phase == "train" else "data")
     checkpoint = cfg.get("load_from")
     if checkpoint and not is_remote(checkpoint) and not Path(checkpoint).is_file():
-        missing[Path(checkpoint)] = "checkpoint (load_from)"
+        role = "--resume" if cfg.get("resume") else "load_from"
+        missing[Path(checkpoint)] = f"checkpoint ({role})"
     return missing
 
 

@@ -140,9 +140,10 @@ def _check_folder(folder: Path, source: dict) -> None:
         same = None
     identity = ("sha256", "keep", "min_keep", "ratio")
     if same is None or any(same.get(k) != source[k] for k in identity):
-        what = (
-            f"the pruning of {same['checkpoint']} at {same['ratio']:g}" if same else "other files"
-        )
+        what = "other files"
+        if same:
+            differing = [f"{k}={same.get(k)}" for k in identity[1:] if same.get(k) != source[k]]
+            what = f"another pruning ({', '.join(differing) or 'of another checkpoint'})"
         raise UsageError(
             f"{folder} holds {what}; choose another folder with --out DIR, or remove that one"
         )

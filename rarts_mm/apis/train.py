@@ -64,7 +64,10 @@ def training_config(
         cfg.resume, cfg.load_from = True, resume
     check_work_dir(cfg.work_dir, resume=bool(cfg.get("resume")))
     check_files(cfg)
+    if resume == "auto" and not (Path(cfg.work_dir) / "last_checkpoint").is_file():
+        print(f"--resume: {cfg.work_dir} has no checkpoint yet; starting from the beginning")
     with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
+    with_hook(cfg, dict(type="rarts_mm.CheckpointKindHook"))
     if is_search(cfg):
         # Without it the Runner would wrap the search in DistributedDataParallel, which cannot
         # alternate.

@@ -1,11 +1,19 @@
 """MMEngine's sockets: optim wrapper, loop over two halves, hooks, distributed wrapper."""
 
 from .distributed import SearchDistributed
-from .hooks import LagrangianHook, MemoryHook, NonFiniteLossHook, ScoreHook, SplitHook
+from .hooks import (
+    CheckpointKindHook,
+    LagrangianHook,
+    MemoryHook,
+    NonFiniteLossHook,
+    ScoreHook,
+    SplitHook,
+)
 from .loop import SearchLoop
 from .optim_wrapper import RARTSOptimWrapper, RARTSOptimWrapperConstructor
 
 __all__ = [
+    "CheckpointKindHook",
     "LagrangianHook",
     "MemoryHook",
     "NonFiniteLossHook",

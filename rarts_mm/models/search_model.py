@@ -4,7 +4,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -194,7 +193,8 @@ def _adapt_checkpoint(model: SearchModel, state_dict: dict, prefix: str, *args: 
         plain = convert_on_load(own, network=model.auxiliary)
         versions = getattr(state_dict, "_metadata", None) or {}
         plain = _in_todays_names(plain, model.auxiliary, versions, prefix)
-        plain = _require_fitting(plain, model.auxiliary)
+        scored = model.space.scored_weights(model.auxiliary)
+        plain = _require_fitting(plain, model.auxiliary, scored)
         # Alpha is not part of a plain checkpoint: keep what is there, and report nothing missing.
         state_dict.update({f"{prefix}alpha.{k}": v for k, v in model.alpha.state_dict().items()})
         _give(state_dict, prefix, plain, "", networks)
@@ -238,15 +238,21 @@ def _give(
         versions.update({f"{prefix}{name}.{path}".rstrip("."): v for path, v in own.items()})
 
 
-def _require_fitting(plain: Mapping[str, Tensor], network: nn.Module) -> Mapping[str, Tensor]:
+def _require_fitting(
+    plain: Mapping[str, Tensor], network: nn.Module, scored: Sequence[str]
+) -> Mapping[str, Tensor]:
+    """Heads may differ (another number of classes); what is to be searched may not."""
     expected = network.state_dict()
-    for k, v in plain.items():
-        if k in expected and torch.is_tensor(v) and v.shape == expected[k].shape:
-            return plain
+    odd = [k for k in scored if k not in plain or plain[k].shape != expected[k].shape]
+    if not odd:
+        return plain
+    k = odd[0]
+    found = tuple(plain[k].shape) if k in plain else "missing"
     raise RuntimeError(
-        f"the checkpoint fits neither a search nor its architecture ({type(network).__name__}): none "
-        f"of its {len(plain)} entries, such as {sorted(plain)[:3]}, has a name and shape of the "
-        f"network's, such as {sorted(expected)[:3]}"
+        f"the checkpoint fits neither a search nor its architecture ({type(network).__name__}): "
+        f"{len(odd)} of the {len(scored)} scored layers would keep random weights, the first is {k!r}, "
+        f"{found} in the checkpoint and {tuple(expected[k].shape)} in the network. Start from a "
+        "checkpoint of this architecture that was not pruned."
     )
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from rarts_mm.registry import SPACES
 
+from .scored_linear import ScoredLinear
 from .scores import bind_scores, insert_scores
 
 
@@ -25,6 +26,14 @@ class WidthSpace:
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Put scores into a network; return alpha by unit name (not registered in the network)."""
         return insert_scores(network, include=self.include, init=self.init)
+
+    def scored_weights(self, network: nn.Module) -> list[str]:
+        """Names of the parameters whose outputs alpha scores, in a network with scores."""
+        return [
+            f"{path}.weight" if path else "weight"
+            for path, layer in network.named_modules()
+            if isinstance(layer, ScoredLinear)
+        ]
 
     def bind(self, network: nn.Module, alphas: Mapping[str, nn.Parameter]) -> None:
         """Let the scores of another copy of the network be the given ones."""

@@ -313,7 +313,10 @@ def test_a_search_checkpoint_loads_back_exactly(model, tmp_path):
 def test_a_foreign_checkpoint_is_refused_and_changes_nothing(model, strict):
     before = snapshot(model)
     foreign = {"encoder.weight": torch.zeros(3), "head.fc.weight": torch.zeros(9, 9)}
-    with pytest.raises(RuntimeError, match=r"neither a search nor.*ImageClassifier.*encoder"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"neither a search nor.*ImageClassifier.*scored layers would keep random",
+    ):
         model.load_state_dict(foreign, strict=strict)
     assert_same(snapshot(model), before)
 

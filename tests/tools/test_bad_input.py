@@ -94,7 +94,7 @@ def test_out_folder_with_another_pruning_and_with_the_same(search_copy):
     before = files_under(out)
     status, _, err = run_tool("prune", config, checkpoint, "--ratio", "0.2", "--out", out)
     assert status == 2
-    assert "at 0.4" in err
+    assert "another pruning (ratio=0.4)" in err
     assert files_under(out) == before
     # The same pruning again is no conflict.
     status, _, err = run_tool("prune", config, checkpoint, "--ratio", "0.4", "--out", out)
@@ -241,3 +241,71 @@ def test_broken_record_is_not_written_over(search_copy):
     (out / "widths.json").write_text(json.dumps({"source": {}})[:-3])
     err = prune_error(next(search_copy.glob("*.py")), search_copy / "epoch_2.pth", "--out", out)
     assert "holds other files" in err
+
+
+def test_pruned_checkpoint_as_the_start_of_the_search_it_came_from(
+    small_config, search_copy, tmp_path
+):
+    """Its narrower layers would keep random weights, and MMEngine only warn."""
+    config, checkpoint = next(search_copy.glob("*.py")), search_copy / "epoch_2.pth"
+    status, _, err = run_tool("prune", config, checkpoint, "--ratio", "0.6")
+    assert status == 0, err
+    start = f"load_from={search_copy / 'pruned_60' / 'pruned.pth'}"
+    status, _, err = run_tool(
+        "train", small_config, "--work-dir", tmp_path / "w", "--cfg-options", start
+    )
+    assert status == 1
+    assert "scored layers would keep random weights" in err
+    assert "not pruned" in err
+
+
+def test_search_checkpoint_in_a_plain_config(search_copy, shapes, tmp_path):
+    config = tmp_path / "plain.py"
+    config.write_text(
+        f"_base_ = '{CONFIGS}/_base_/cascade-mask-rcnn_swin-micro_shapes.py'\n"
+        f"train_dataloader = dict(dataset=dict(data_root='{shapes}'))\n"
+        f"val_dataloader = dict(dataset=dict(data_root='{shapes}'))\n"
+        "test_dataloader = val_dataloader\n"
+        f"val_evaluator = dict(ann_file='{shapes}/annotations/val.json')\n"
+        "test_evaluator = val_evaluator\n"
+    )
+    checkpoint = search_copy / "epoch_2.pth"
+    err = train_error(config, tmp_path / "w", "--cfg-options", f"load_from={checkpoint}")
+    assert "one of a search" in err
+    assert "tools/prune.py" in err
+    status, _, err = run_tool("test", config, checkpoint, "--work-dir", tmp_path / "t")
+    assert status == 2
+    assert "one of a search" in err
+
+
+def test_resume_from_weights_alone(small_config, search_copy, tmp_path):
+    content = torch.load(search_copy / "epoch_2.pth", weights_only=False)
+    torch.save({"state_dict": content["state_dict"], "meta": {}}, tmp_path / "weights.pth")
+    err = train_error(small_config, tmp_path / "w", "--resume", tmp_path / "weights.pth")
+    assert "no training state" in err
+    assert "load_from" in err
+    err = train_error(small_config, tmp_path / "w2", "--resume", tmp_path / "no.pth")
+    assert "checkpoint (--resume)" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("optim_wraper.beta=0.5", "did you mean 'optim_wrapper'"),
+        ("optim_wrapper.betta=0.5", "unknown keys in optim_wrapper: ['betta']"),
+        ("train_cfg.max_epoch=1", "max_epoch"),
+        ("beta", "KEY=VALUE"),
+    ],
+)
+def test_misspelt_options(small_config, tmp_path, option, message):
+    err = train_error(small_config, tmp_path / "w", "--cfg-options", option)
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_written(search_copy, tmp_path):
+    (tmp_path / "file").write_text("")
+    config, checkpoint = next(search_copy.glob("*.py")), search_copy / "epoch_2.pth"
+    err = prune_error(config, checkpoint, "--out", tmp_path / "file" / "out")
+    assert str(tmp_path / "file") in err
+    assert "Traceback" not in err

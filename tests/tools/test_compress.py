@@ -95,11 +95,29 @@ def test_a_finished_chain_runs_no_stage_again(chain, small_config):
     assert run.stdout.count("done before, skipped") >= 8
 
 
-def test_another_ratio_does_not_mix_with_a_finished_chain(chain, small_config):
+def test_another_config_does_not_mix_with_a_finished_chain(chain, small_config):
     work_dir, _ = chain
-    status, _, err = run_tool("compress", small_config, "--ratio", "0.2", "--work-dir", work_dir)
+    arguments = ("--ratio", "0.4", "--work-dir", work_dir, "--cfg-options", "optim_wrapper.beta=1")
+    status, _, err = run_tool("compress", small_config, *arguments)
     assert status == 2
-    assert "holds another run (it differs in ratio)" in err
+    assert "holds another run (it differs in config)" in err
+
+
+def test_another_ratio_uses_the_same_search(chain, small_config):
+    work_dir, _ = chain
+    arguments = ("--ratio", "0.4", "0.7", "--work-dir", work_dir)
+    run = subprocess.run(
+        [sys.executable, ROOT / "tools" / "compress.py", small_config, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    for stage in ("baseline", "search", "prune 40 %", "finetune 40 %"):
+        assert f"[{stage}] done before, skipped" in run.stdout
+    rows = json.loads((work_dir / "results.json").read_text())["rows"]
+    parameters = {row["model"]: row["parameters"] for row in rows}
+    assert parameters["pruned 70 %"] < parameters["pruned 40 %"] < parameters["baseline"]
 
 
 def test_bad_ratio_and_missing_data_before_anything_is_trained(small_config, tmp_path):

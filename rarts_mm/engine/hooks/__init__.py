@@ -1,5 +1,6 @@
 """Hooks, one idea each."""
 
+from .checkpoint_kind_hook import CheckpointKindHook
 from .lagrangian_hook import LagrangianHook
 from .memory_hook import MemoryHook
 from .non_finite_hook import NonFiniteLossError, NonFiniteLossHook
@@ -8,6 +9,7 @@ from .split_hook import SplitHook
 from .swin_release_hook import SwinReleaseHook
 
 __all__ = [
+    "CheckpointKindHook",
     "LagrangianHook",
     "MemoryHook",
     "NonFiniteLossError",
