@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -21,8 +23,25 @@ def load_tool(name: str) -> ModuleType:
     return module
 
 
+def forget_runs() -> None:
+    """Forget what MMEngine keeps for a whole process: another command starts with nothing of it."""
+    kinds = [Visualizer]
+    while kinds:
+        kind = kinds.pop()
+        kind._instance_dict.clear()
+        kinds += kind.__subclasses__()
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_run_before():
+    """No test sees the default scope that another one's command line left."""
+    DefaultScope._instance_dict.clear()
+
+
 def run_tool(name: str, *args: object) -> tuple[int, str, str]:
     """Run a command line in this process; return its exit status, output and error output."""
+    forget_runs()
     tool = load_tool(name)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -22,7 +22,7 @@ def results(tmp_path_factory) -> dict:
     # A process of its own: the benchmark sets threads, seeds and loggers.
     command = [sys.executable, BENCHMARKS / "search_step.py", "--json", out, "--threads", 1]
     command += ["--batch", BATCH, "--size", SIZE, "--repeats", 2, "--warmup", 1]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ALTERNATIONS.module_dict)
     return json.loads(out.read_text())
