@@ -38,10 +38,9 @@ setup:
 	echo "or name it: make PYTHON=/path/to/python3.11 setup" >&2; \
 	exit 1
 
-# Passive waiting: on a busy machine spinning threads would make a step several times slower.
 demo: setup
 	$(RUN) tools/make_shapes.py
-	env -u OMP_NUM_THREADS OMP_WAIT_POLICY=passive $(RUN) tools/compress.py configs/sidt_swin_micro_shapes.py \
+	env -u OMP_NUM_THREADS $(RUN) tools/compress.py configs/sidt_swin_micro_shapes.py \
 	    --ratio 0.4 $(DEMO_ARGS)
 
 lint: setup
