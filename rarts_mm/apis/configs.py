@@ -10,6 +10,8 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
+from rarts_mm.engine import alpha_like
+
 from .errors import UsageError
 
 # What a search config adds to a plain one, and a plain run must not see.
@@ -159,9 +161,7 @@ def scale_learning_rate(cfg: Config, world_size: int) -> float | None:
     wrapper = cfg.optim_wrapper
     if not wrapper.get("alpha"):
         # Alpha's default is the weights' optimiser: write it out before the weights' rate changes.
-        optimizer = copy.deepcopy(wrapper.weights.optimizer.to_dict())
-        optimizer["weight_decay"] = 0.0
-        wrapper.alpha = dict(type="OptimWrapper", optimizer=optimizer)
+        wrapper.alpha = alpha_like(wrapper.weights.to_dict())
     wrapper.weights.optimizer.lr *= factor
     scale["enable"] = False
     return factor

@@ -10,7 +10,7 @@ from .hooks import (
     SplitHook,
 )
 from .loop import SearchLoop
-from .optim_wrapper import RARTSOptimWrapper, RARTSOptimWrapperConstructor
+from .optim_wrapper import RARTSOptimWrapper, RARTSOptimWrapperConstructor, alpha_like
 
 __all__ = [
     "CheckpointKindHook",
@@ -23,4 +23,5 @@ __all__ = [
     "SearchDistributed",
     "SearchLoop",
     "SplitHook",
+    "alpha_like",
 ]

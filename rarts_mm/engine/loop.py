@@ -71,7 +71,8 @@ class SearchLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train_epoch")
         self._follow_pipeline()
         self.runner.model.train()
-        halves = [_endless(loader, self._epoch, len(self.dataloader)) for loader in self._ordered()]
+        ordered = (self.loaders[AUXILIARY], self.loaders[PRIMARY])
+        halves = [_endless(loader, self._epoch, len(self.dataloader)) for loader in ordered]
         for idx, (batch_a, batch_p) in enumerate(zip(*halves, strict=True)):
             self.run_iter(idx, {AUXILIARY: batch_a, PRIMARY: batch_p})
         self.runner.call_hook("after_train_epoch")
@@ -89,9 +90,6 @@ class SearchLoop(EpochBasedTrainLoop):
                 # Persistent workers hold the old one: new ones start with the next pass.
                 loader._iterator = None
         self._pipeline = pipeline
-
-    def _ordered(self) -> tuple[DataLoader, DataLoader]:
-        return self.loaders[AUXILIARY], self.loaders[PRIMARY]
 
 
 def _build_loader(runner, dataloader: dict, dataset, seed_offset: int) -> DataLoader:

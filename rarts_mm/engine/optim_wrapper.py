@@ -233,7 +233,7 @@ class RARTSOptimWrapperConstructor:
                 f"{sorted(ALTERNATIONS.module_dict)}"
             )
         weights, amp = _without_amp(cfg.pop("weights"))
-        alpha = cfg.pop("alpha", None) or _alpha_like(weights)
+        alpha = cfg.pop("alpha", None) or alpha_like(weights)
         cfg.setdefault("amp", amp)
         wrappers = {}
         for name in (AUXILIARY, PRIMARY):
@@ -276,7 +276,7 @@ def _without_amp(weights: dict) -> tuple[dict, dict | None]:
     return weights, amp
 
 
-def _alpha_like(weights: dict) -> dict:
+def alpha_like(weights: dict) -> dict:
     """The weights' optimiser for alpha: no weight decay, no clipping, no per-parameter settings."""
     optimizer = copy.deepcopy(weights["optimizer"])
     kind = optimizer["type"]

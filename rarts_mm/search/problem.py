@@ -1,5 +1,6 @@
 """What a search asks of the thing that it searches."""
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
@@ -9,13 +10,14 @@ PRIMARY = "primary"  # u in the papers ("y" in IEEE Access 2022): weights traine
 ALPHA = "alpha"  # the architecture parameters, shared by both networks
 
 
-class Problem:
+class Problem(ABC):
     """Two losses of weights and alpha, on one pair of batches.
 
     A problem lives for one step: every call of :meth:`loss` during a step sees the same two batches
     (thesis, eq. 2.12 and Algorithm 2), but makes a forward pass of its own.
     """
 
+    @abstractmethod
     def loss(self, network: str, half: str) -> Tensor:
         """Return the scalar loss of one network on one half's batch, with its graph.
 
@@ -23,7 +25,6 @@ class Problem:
             network: ``'auxiliary'`` (w) or ``'primary'`` (u): whose weights.
             half: ``'auxiliary'`` (L_a on the batch of D_a) or ``'primary'`` (L_p on the batch of D_p).
         """
-        raise NotImplementedError
 
     def frozen_statistics(self, network: str) -> AbstractContextManager:
         """Context in which forward and backward passes leave the network's running statistics alone.
