@@ -1,29 +1,48 @@
 """The optimisation: Lagrangian, penalties, alternations. Knows tensors, losses and optimisers;
 nothing of vision, configs or runners."""
 
-from .alternations import RARTS, Alternation, Joint
+from .alternations import (
+    DARTS1,
+    DARTS2,
+    RARTS,
+    Alternation,
+    Joint,
+    MiLeNAS,
+    RARTSJacobi,
+    WeightsOnly,
+)
 from .lagrangian import Lagrangian
-from .penalty import L1Penalty, Penalty
-from .problem import ALPHA, AUXILIARY, PRIMARY, Problem
+from .penalties import HardThreshold, L1Penalty, LatencyPenalty, Penalty, ProximalL1
+from .player import Player
+from .problem import ALPHA, AUXILIARY, PRIMARY, SYMBOLS, Problem
 from .solvable import Point, SolvableModel, limit, solve
 from .statistics import frozen_statistics
-from .stepper import Player, Stepper
+from .stepper import Stepper
 
 __all__ = [
     "ALPHA",
     "AUXILIARY",
+    "DARTS1",
+    "DARTS2",
     "PRIMARY",
     "RARTS",
+    "SYMBOLS",
     "Alternation",
+    "HardThreshold",
     "Joint",
     "L1Penalty",
     "Lagrangian",
+    "LatencyPenalty",
+    "MiLeNAS",
     "Penalty",
     "Player",
     "Point",
     "Problem",
+    "ProximalL1",
+    "RARTSJacobi",
     "SolvableModel",
     "Stepper",
+    "WeightsOnly",
     "frozen_statistics",
     "limit",
     "solve",

@@ -6,13 +6,16 @@ and the gradients of the terms that are not a network's loss.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .penalty import Penalty
+from .penalties import Penalty
+from .player import Player
+
+COUPLINGS = ("gradient", "decoupled")
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,17 @@ class Lagrangian:
         lam: lambda >= 0, weight of the auxiliary loss.
         beta: beta >= 0, weight of the coupling of the two networks' weights.
         penalties: the terms gamma * P(alpha).
+        coupling: where the coupling acts. ``'gradient'``: its gradient beta (u - w) goes through the
+            optimiser as the loss's does, so that the search's fixed points are those of the
+            Lagrangian. ``'decoupled'``: weights move by eta * beta towards their twins beside the
+            optimiser's step, as weight decay does in AdamW; with an adaptive optimiser this keeps the
+            pull in proportion to the distance, but the fixed points are other ones.
     """
 
     lam: float = 1.0
     beta: float = 0.1
     penalties: tuple[Penalty, ...] = field(default=())
+    coupling: str = "gradient"
 
     def __post_init__(self) -> None:
         for name, symbol in (("lam", "lambda"), ("beta", "beta")):
@@ -37,8 +46,20 @@ class Lagrangian:
                     f"{name} ({symbol} of the Lagrangian) must be a finite number >= 0, "
                     f"got {value!r}"
                 )
+        if self.coupling not in COUPLINGS:
+            raise ValueError(f"coupling must be one of {COUPLINGS}, got {self.coupling!r}")
 
-    def coupling(self, u: Sequence[Tensor], w: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    @property
+    def in_gradient(self) -> bool:
+        """Whether the coupling's gradient goes through the optimiser."""
+        return self.coupling == "gradient"
+
+    def bind(self, alphas: Mapping[str, Tensor]) -> None:
+        """Show every penalty alpha, by name."""
+        for penalty in self.penalties:
+            penalty.bind(alphas)
+
+    def coupling_terms(self, u: Sequence[Tensor], w: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (beta/2 |u - w|^2, |u - w|), two scalars."""
         with torch.no_grad():
             norms = torch._foreach_norm(torch._foreach_sub(list(u), list(w)))
@@ -63,13 +84,65 @@ class Lagrangian:
             torch._foreach_add_(gradients, list(mine), alpha=self.beta)
             torch._foreach_add_(gradients, list(other), alpha=-self.beta)
 
-    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | float:
-        """gamma * P(alpha), summed over the penalties."""
+    def pull_(self, mine: Player, other: Sequence[Tensor]) -> None:
+        """The decoupled coupling: mine <- mine - eta * beta * (mine - other), eta of each group."""
+        if not self.beta:
+            return
         with torch.no_grad():
-            return sum(penalty.value(alphas) for penalty in self.penalties)
+            for group, indices in mine.groups():
+                torch._foreach_lerp_(
+                    [mine.params[i] for i in indices],
+                    [other[i] for i in indices],
+                    float(group["lr"]) * self.beta,
+                )
 
-    def add_penalty_gradient_(self, alphas: Sequence[Tensor]) -> None:
+    def penalty(self, alphas: Sequence[Tensor], factor: float = 1.0) -> Tensor | float:
+        """factor * gamma * P(alpha), summed over the penalties."""
+        with torch.no_grad():
+            return factor * sum(penalty.value(alphas) for penalty in self.penalties)
+
+    def add_penalty_gradient_(self, alpha: Player) -> None:
         """Add gamma * dP/dalpha to every ``alpha.grad``."""
         with torch.no_grad():
             for penalty in self.penalties:
-                penalty.add_gradient_(alphas)
+                penalty.add_gradient_(alpha.params, gamma_factor(alpha))
+
+    def proximal_(self, alpha: Player) -> None:
+        """The penalties' proximal maps, after alpha's step."""
+        with torch.no_grad():
+            for penalty in self.penalties:
+                for group, indices in alpha.groups():
+                    step = float(group["lr"]) * group.get("gamma_factor", 1.0)
+                    penalty.proximal_([alpha.params[i] for i in indices], step)
+
+    def residual(self, player: Player, other: Sequence[Tensor] | None = None) -> Tensor:
+        """Norm of one equation of the equilibrium system (thesis, eq. 2.19), from the losses' gradients.
+
+        Args:
+            player: w, u (with ``other``, its twin) or alpha, holding the gradient of the losses.
+            other: the weights of the twin, or None where nothing is coupled.
+        """
+        with torch.no_grad():
+            if other is None:
+                gradients = [p.grad for p in player.params if p.grad is not None]
+                return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            squares = []
+            # One parameter at a time, or there would be a temporary of the network's size.
+            for p, q in zip(player.params, other, strict=True):
+                pull = self.beta * (p - q)
+                full = pull if p.grad is None else pull.add_(p.grad)
+                squares.append(torch.linalg.vector_norm(full))
+            return torch.linalg.vector_norm(torch.stack(squares))
+
+    def alpha_residual(self, alpha: Player) -> Tensor:
+        """Norm of alpha's equation of the equilibrium system (thesis, eq. 2.19)."""
+        with torch.no_grad():
+            gradients = [p.grad.clone() for p in alpha.params]
+            for penalty in self.penalties:
+                penalty.residual_(gradients, alpha.params, gamma_factor(alpha))
+            return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def gamma_factor(alpha: Player) -> float:
+    """What alpha's optimiser multiplies every gamma by; a scheduler may move it."""
+    return float(alpha.optimizer.param_groups[0].get("gamma_factor", 1.0))

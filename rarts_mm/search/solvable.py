@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .lagrangian import Lagrangian
 from .problem import ALPHA, AUXILIARY, PRIMARY, Problem
-from .stepper import Player, Stepper
+from .player import Player
+from .stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class SolvableModel(Problem):
             for name in names
         }
 
-    def loss(self, network: str, half: str) -> Tensor:
+    def loss(self, network: str, half: str, part: int = 0) -> Tensor:
+        del part
         x, alpha = self.values[network], self.values[ALPHA]
         if half == PRIMARY:
             return alpha * x - 2 * alpha + 1
@@ -58,7 +60,7 @@ class SolvableModel(Problem):
     def lagrangian(self, weights: Lagrangian) -> float:
         """L at the current point (penalties aside)."""
         with torch.no_grad():
-            coupling, _ = weights.coupling([self.values[PRIMARY]], [self.values[AUXILIARY]])
+            coupling, _ = weights.coupling_terms([self.values[PRIMARY]], [self.values[AUXILIARY]])
             loss_p = self.loss(PRIMARY, PRIMARY)
             loss_a = self.loss(AUXILIARY, AUXILIARY)
         return (loss_p + weights.lam * loss_a + coupling).item()

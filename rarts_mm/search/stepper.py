@@ -1,50 +1,43 @@
 """The mechanism that all alternations share: who gets a gradient, and how it becomes a step.
 
-An alternation (``alternations.py``) is a short rule; it says *which* gradients are taken *where*, in
-which order. This file knows how: gradients only where an update uses them, clipping before the
-coupling, loss scaling, averaging over processes.
+An alternation (``alternations/``) is a short rule; it says *which* gradients are taken *where*, in
+which order. This file knows how: gradients only where an update uses them, micro-batches, clipping
+before the coupling, loss scaling, averaging over processes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .lagrangian import Lagrangian
-from .problem import ALPHA, Problem
+from .player import Player
+from .problem import ALPHA, SYMBOLS, Problem
 
 _CHECKPOINTING = (
     "Either a scored layer takes no part in the loss, or activation checkpointing of the reentrant "
-    "kind is on, which drops alpha's gradients in silence: switch `with_cp` off in the architecture "
-    "and `activation_checkpointing` off in the config."
+    "kind is on, which drops alpha's gradients in silence: name the modules in "
+    "model.activation_checkpointing instead."
 )
-
-
-@dataclass
-class Player:
-    """A group of parameters that one optimiser moves: w, u or alpha.
-
-    Args:
-        params: the leaf tensors, all of which require a gradient.
-        optimizer: any torch optimiser over exactly these.
-        clip: called without arguments to clip the gradients of ``params`` in place.
-    """
-
-    params: Sequence[Tensor]
-    optimizer: Optimizer
-    clip: Callable[[], None] | None = None
 
 
 class Stepper:
     """Takes gradients of the losses and performs the players' steps.
 
     Args:
-        players: ``'auxiliary'`` (w), ``'alpha'`` and, for two-network searches, ``'primary'`` (u).
+        players: ``'auxiliary'`` (w) and, as the alternation moves them, ``'primary'`` (u) and
+            ``'alpha'``.
         lagrangian: the weights lambda and beta and the penalties.
         scaler: one loss scaler for all players (fp16), or None.
         reduce: averages the gradients of the given parameters over all processes, or None.
+
+    Attributes:
+        measure: whether the next steps note their ``residuals``.
+        residuals: norms of the equilibrium equations' left sides (thesis, eq. 2.19), by player, as
+            the last measured step's sub-steps saw them: before clipping, coupling and penalty
+            included.
     """
 
     def __init__(
@@ -59,20 +52,38 @@ class Stepper:
         self.scaler = scaler
         self.reduce = reduce
         self.losses: dict[str, Tensor] = {}
+        self.measure = False
+        self.residuals: dict[str, Tensor] = {}
         self._problem: Problem | None = None
+        self._moving: frozenset[str] = frozenset()
         self._skip = False
         self._checked_alpha = False
 
-    def run(self, rule: Callable[["Stepper"], None], problem: Problem) -> dict[str, Tensor]:
+    def run(
+        self,
+        rule: Callable[["Stepper"], None],
+        problem: Problem,
+        alpha_moves: bool = True,
+    ) -> dict[str, Tensor]:
         """Perform one step of an alternation.
+
+        Args:
+            rule: the alternation.
+            problem: the losses on this step's batches.
+            alpha_moves: False leaves alpha, and all passes that only serve it, out of this step.
 
         Returns:
             The last value of each half's loss in this step: ``{'auxiliary': L_a, 'primary': L_p}``,
-            detached.
+            detached. A loss that was not evaluated is missing.
         """
         self._problem, self._skip, self.losses = problem, False, {}
+        self._moving = frozenset(self.players) - (frozenset() if alpha_moves else {ALPHA})
+        if self.measure:
+            self.residuals = {}
         self._require_gradients(())
         try:
+            if not alpha_moves:
+                self._probe_alpha()
             rule(self)
             if self.scaler is not None:
                 self.scaler.update()
@@ -81,42 +92,111 @@ class Stepper:
             self._problem = None
         return self.losses
 
-    def gradients(self, network: str, half: str, of: Iterable[str], factor: float = 1.0) -> None:
+    def moves(self, name: str) -> bool:
+        """Whether a player takes part in this step, and nothing has made the rest of it void."""
+        return name in self._moving and not self._skip
+
+    def gradients(
+        self,
+        network: str,
+        half: str,
+        of: Iterable[str],
+        factor: float = 1.0,
+        counts: bool | None = None,
+    ) -> None:
         """Add factor * d L_half(network, alpha) to the gradients of the players in ``of``.
 
         Everybody else requires no gradient meanwhile: what no update uses is neither computed nor,
         where only a weight's gradient would need it, kept in memory.
-        """
-        if self._skip:
-            return
-        of = tuple(of)
-        self._require_gradients(of)
-        if network in of:
-            self._backward(network, half, factor)
-        else:
-            with self._problem.frozen_statistics(network):
-                self._backward(network, half, factor)
 
-    def _backward(self, network: str, half: str, factor: float) -> None:
-        loss = self._problem.loss(network, half)
-        self.losses[half] = loss.detach()
-        if not loss.requires_grad:
-            raise RuntimeError(
-                f"the loss of {network!r} on the {half} half depends on nothing that is to get a "
-                f"gradient. {_CHECKPOINTING}"
-            )
-        if factor != 1.0:
-            loss = loss * factor
+        Args:
+            counts: whether this pass updates the network's running statistics; by default a pass
+                for the network's own step does, and one for alpha alone does not.
+        """
+        of = tuple(name for name in of if self.moves(name))
+        if not of:
+            return
+        self._require_gradients(of)
+        with self._statistics(network, network in of if counts is None else counts):
+            for loss, share in self._parts(network, half):
+                self._scaled(loss, share * factor).backward()
+
+    def differentiable_gradient(self, network: str, half: str) -> list[Tensor]:
+        """d L_half(network, alpha) by the network's weights as a graph, to be differentiated by alpha.
+
+        Its values are also added to the weights' gradients, from where :meth:`collect` takes them.
+        """
+        player = self.players[network]
+        self._require_gradients((network, ALPHA))
+        total = None
+        # torch's fused attention kernels cannot be differentiated twice.
+        with self._statistics(network, False), sdpa_kernel(SDPBackend.MATH):
+            for loss, share in self._parts(network, half):
+                gradient = torch.autograd.grad(
+                    self._scaled(loss, share), player.params, create_graph=True, allow_unused=True
+                )
+                gradient = [
+                    torch.zeros_like(p) if g is None else g
+                    for p, g in zip(player.params, gradient, strict=True)
+                ]
+                total = gradient if total is None else torch._foreach_add(total, gradient)
+        for p, g in zip(player.params, total, strict=True):
+            p.grad = g.detach().clone()
+        return total
+
+    def add_product(self, gradient: Sequence[Tensor], v: Sequence[Tensor], factor: float) -> None:
+        """Add factor * d/dalpha <gradient, v> to alpha's gradients."""
+        alphas = self.players[ALPHA].params
+        pairs = [(g, x) for g, x in zip(gradient, v, strict=True) if g.requires_grad]
+        graphs, vectors = zip(*pairs, strict=True)
+        try:
+            products = torch.autograd.grad(graphs, alphas, vectors, allow_unused=True)
+        except RuntimeError as error:
+            if "once_differentiable" in str(error) or "derivative for" in str(error):
+                raise RuntimeError(
+                    f"the network cannot be differentiated twice ({str(error).splitlines()[0]}); use "
+                    "alternation=dict(type='DARTS2', derivative='finite-difference')"
+                ) from error
+            raise
+        for alpha, product in zip(alphas, products, strict=True):
+            if product is None:
+                continue
+            alpha.grad = torch.zeros_like(alpha) if alpha.grad is None else alpha.grad
+            alpha.grad.add_(product, alpha=factor)
+
+    def collect(self, name: str) -> list[Tensor]:
+        """Take out the gradients that a player holds: averaged over processes, unscaled, no None."""
+        player = self.players[name]
+        if self.reduce is not None:
+            self.reduce(player.params)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in player.params]
+        for p in player.params:
+            p.grad = None
         if self.scaler is not None:
-            loss = self.scaler.scale(loss)
-        loss.backward()
+            # An infinite one makes alpha's gradient infinite, which the scaler then sees.
+            torch._foreach_mul_(gradients, 1.0 / self.scaler.get_scale())
+        return gradients
 
     def descend(self, name: str, coupled_to: str | None = None) -> None:
         """Turn the gradients that a player holds into one step of its optimiser."""
-        self.complete(name, coupled_to)
-        self.move(name)
+        self.descend_at_once((name, coupled_to))
 
-    def complete(self, name: str, coupled_to: str | None = None) -> None:
+    def descend_at_once(self, *moves: tuple[str, str | None]) -> None:
+        """Steps of several players, each coupled to the old values of the other.
+
+        Args:
+            moves: pairs of a player and the one it is coupled to, or None.
+        """
+        moves = tuple(move for move in moves if self.moves(move[0]))
+        for name, other in moves:
+            self._complete(name, other)
+        if self._skip:
+            return
+        self._pull(moves)
+        for name, _ in moves:
+            self._move(name)
+
+    def _complete(self, name: str, coupled_to: str | None) -> None:
         """Make a player's gradient that of the Lagrangian: average, unscale, clip, then add the
         coupling beta * (this - other) or, for alpha, the penalty's gradient."""
         if self._skip:
@@ -124,7 +204,7 @@ class Stepper:
         player = self.players[name]
         self._require_gradients((name,))
         if name == ALPHA:
-            self._check_alpha_gradients(player)
+            self._check_alpha_gradients()
         if self.reduce is not None:
             self.reduce(player.params)
         if self.scaler is not None:
@@ -135,23 +215,69 @@ class Stepper:
                 self._skip = True
                 self._zero_gradients()
                 return
+        other = None if coupled_to is None else self.players[coupled_to].params
+        if self.measure:
+            self.residuals[name] = (
+                self.lagrangian.alpha_residual(player)
+                if name == ALPHA
+                else self.lagrangian.residual(player, other)
+            )
         if player.clip is not None:
             player.clip()
-        if coupled_to is not None:
-            self.lagrangian.add_coupling_(player.params, self.players[coupled_to].params)
+        if other is not None and self.lagrangian.in_gradient:
+            self.lagrangian.add_coupling_(player.params, other)
         if name == ALPHA:
-            self.lagrangian.add_penalty_gradient_(player.params)
+            self.lagrangian.add_penalty_gradient_(player)
 
-    def move(self, name: str) -> None:
-        """One step of a player's optimiser with the gradient it holds."""
-        if self._skip:
+    def _pull(self, moves: Sequence[tuple[str, str | None]]) -> None:
+        """The decoupled coupling of all that move, each towards the old value of its twin."""
+        if self.lagrangian.in_gradient:
             return
+        coupled = [(name, other) for name, other in moves if other is not None]
+        towards = {}
+        for i, (_, other) in enumerate(coupled):
+            params = self.players[other].params
+            moved_before = other in {name for name, _ in coupled[:i]}
+            towards[other] = [p.detach().clone() for p in params] if moved_before else params
+        for name, other in coupled:
+            self.lagrangian.pull_(self.players[name], towards[other])
+
+    def _move(self, name: str) -> None:
+        """One step of a player's optimiser with the gradient it holds."""
         player = self.players[name]
         if self.scaler is not None:
             self.scaler.step(player.optimizer)
         else:
             player.optimizer.step()
+        if name == ALPHA:
+            self.lagrangian.proximal_(player)
         player.optimizer.zero_grad(set_to_none=True)
+
+    def _parts(self, network: str, half: str) -> Iterable[tuple[Tensor, float]]:
+        """The losses of a batch's parts, one after the other, with their shares."""
+        for part, share in enumerate(self._problem.shares(half)):
+            loss = self._problem.loss(network, half, part)
+            if not loss.requires_grad:
+                raise RuntimeError(
+                    f"the loss of {network!r} on the {half} half depends on nothing that is to get a "
+                    f"gradient. {_CHECKPOINTING}"
+                )
+            value = loss.detach() * share
+            self.losses[half] = value if part == 0 else self.losses[half] + value
+            yield loss, share
+
+    def _scaled(self, loss: Tensor, factor: float) -> Tensor:
+        if factor != 1.0:
+            loss = loss * factor
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    @contextmanager
+    def _statistics(self, network: str, counts: bool):
+        if counts:
+            yield
+        else:
+            with self._problem.frozen_statistics(network):
+                yield
 
     def _require_gradients(self, names: Iterable[str]) -> None:
         names = set(names)
@@ -165,14 +291,33 @@ class Stepper:
         for player in self.players.values():
             player.optimizer.zero_grad(set_to_none=True)
 
-    def _check_alpha_gradients(self, player: Player) -> None:
+    def _probe_alpha(self) -> None:
+        """Where the first steps leave alpha out, see now that it will get gradients.
+
+        Better one more pass than an error after the warm-up's hours.
+        """
+        if self._checked_alpha or ALPHA not in self.players:
+            return
+        player = self.players[ALPHA]
+        network = next(name for name in SYMBOLS if name in self.players)
+        self._require_gradients((ALPHA,))
+        with self._statistics(network, counts=False):
+            for loss, share in self._parts(network, network):
+                (loss * share).backward()
+        self._check_alpha_gradients()
+        player.optimizer.zero_grad(set_to_none=True)
+        self._require_gradients(())
+        self.losses = {}
+
+    def _check_alpha_gradients(self) -> None:
         """On the first step every alpha must have a gradient; reentrant checkpointing loses them."""
         if self._checked_alpha:
             return
-        missing = [i for i, p in enumerate(player.params) if p.grad is None]
+        params = self.players[ALPHA].params
+        missing = [i for i, p in enumerate(params) if p.grad is None]
         if missing:
             raise RuntimeError(
-                f"{len(missing)} of {len(player.params)} architecture parameters (numbers "
+                f"{len(missing)} of {len(params)} architecture parameters (numbers "
                 f"{missing[:5]}) got no gradient in the first step. {_CHECKPOINTING}"
             )
         self._checked_alpha = True

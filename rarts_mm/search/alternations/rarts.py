@@ -1,29 +1,10 @@
-"""Alternations: how w, u and alpha take turns within one step.
-
-Each is one rule over the mechanism in ``stepper.py``. L_a and L_p are evaluated on the same two
-batches throughout a step.
-"""
-
-from abc import ABC, abstractmethod
+"""Relaxed Architecture Search: two networks, one alpha."""
 
 from rarts_mm.registry import ALTERNATIONS
 
-from .problem import ALPHA, AUXILIARY, PRIMARY
-from .stepper import Stepper
-
-
-class Alternation(ABC):
-    """One step of a search.
-
-    Attributes:
-        players: the groups of parameters that the rule moves.
-    """
-
-    players: tuple[str, ...]
-
-    @abstractmethod
-    def __call__(self, s: Stepper) -> None:
-        """Perform one step."""
+from ..problem import ALPHA, AUXILIARY, PRIMARY
+from ..stepper import Stepper
+from .base import Alternation
 
 
 @ALTERNATIONS.register_module()
@@ -42,6 +23,7 @@ class RARTS(Alternation):
     """
 
     players = (AUXILIARY, PRIMARY, ALPHA)
+    uses = frozenset({"lam", "beta"})
 
     def __call__(self, s: Stepper) -> None:
         lam = s.lagrangian.lam
@@ -58,16 +40,20 @@ class RARTS(Alternation):
 
 
 @ALTERNATIONS.register_module()
-class Joint(Alternation):
-    """Joint training of one network's weights and alpha, as in Network Slimming (thesis, 4.1.2).
+class RARTSJacobi(Alternation):
+    """RARTS with simultaneous updates: u, w and alpha all read the old values.
 
-    One backward pass per batch gives both gradients: L_p(w, alpha) + lambda L_a(w, alpha).
+    Not in the papers. One backward pass per network yields both of its gradients, so a step costs
+    6 F instead of 10 F. The price is stability: the coupling of u and w diverges for half the
+    learning rate (see :mod:`rarts_mm.search.stability`), and the descent of the Lagrangian (thesis,
+    Theorem 2.2) is proven for the other order only.
     """
 
-    players = (AUXILIARY, ALPHA)
+    players = (AUXILIARY, PRIMARY, ALPHA)
+    uses = frozenset({"lam", "beta"})
+    simultaneous = True
 
     def __call__(self, s: Stepper) -> None:
         s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY, ALPHA), factor=s.lagrangian.lam)
-        s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA))
-        s.descend(AUXILIARY)
-        s.descend(ALPHA)
+        s.gradients(PRIMARY, PRIMARY, of=(PRIMARY, ALPHA))
+        s.descend_at_once((AUXILIARY, PRIMARY), (PRIMARY, AUXILIARY), (ALPHA, None))

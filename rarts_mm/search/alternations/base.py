@@ -1,0 +1,27 @@
+"""What all alternations have in common."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from ..stepper import Stepper
+
+
+class Alternation(ABC):
+    """One step of a search.
+
+    Attributes:
+        players: the groups of parameters that the rule moves.
+        uses: which weights of the Lagrangian it reads, of ``'lam'`` and ``'beta'``.
+        simultaneous: whether u and w are coupled at their old values (Jacobi) rather than each at the
+            newest value of the other (Gauss-Seidel); decides how large eta * beta may be.
+        second_order: whether a step differentiates twice.
+    """
+
+    players: ClassVar[tuple[str, ...]]
+    uses: ClassVar[frozenset[str]] = frozenset()
+    simultaneous: ClassVar[bool] = False
+    second_order: bool = False
+
+    @abstractmethod
+    def __call__(self, s: Stepper) -> None:
+        """Perform one step."""

@@ -1,0 +1,8 @@
+"""Penalties gamma * P(alpha) on the architecture parameters, one file each."""
+
+from .base import Penalty
+from .l0 import HardThreshold
+from .l1 import L1Penalty, ProximalL1
+from .latency import LatencyPenalty
+
+__all__ = ["HardThreshold", "L1Penalty", "LatencyPenalty", "Penalty", "ProximalL1"]

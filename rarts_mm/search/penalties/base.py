@@ -1,0 +1,59 @@
+"""What all penalties have in common."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+
+class Penalty(ABC):
+    """gamma * P(alpha), added to the Lagrangian for alpha's sub-step only.
+
+    A penalty acts in one of two ways: its gradient is added to alpha's before the optimiser's step
+    (:meth:`add_gradient_`), or a proximal map is applied after it (:meth:`proximal_`).
+
+    Args:
+        gamma: weight of the penalty, >= 0. During a search it is multiplied by ``gamma_factor`` of
+            alpha's optimiser, 1 unless a scheduler moves it.
+
+    Attributes:
+        exact_zeros: whether the penalty makes entries of alpha exactly zero.
+    """
+
+    exact_zeros: ClassVar[bool] = False
+
+    def __init__(self, gamma: float) -> None:
+        if not (isinstance(gamma, int | float) and math.isfinite(gamma) and gamma >= 0):
+            raise ValueError(
+                f"{type(self).__name__}: gamma must be a finite number >= 0, got {gamma!r}; "
+                "the seeds' width searches use 1e-4"
+            )
+        self.gamma = float(gamma)
+
+    def bind(self, alphas: Mapping[str, Tensor]) -> None:
+        """See alpha, by name, once before the search; raise ``ValueError`` if it does not fit."""
+        del alphas
+
+    @abstractmethod
+    def value(self, alphas: Sequence[Tensor]) -> Tensor:
+        """gamma * P(alpha), a scalar."""
+
+    def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
+        """Add factor * gamma * dP/dalpha to every ``alpha.grad`` (which must exist) in place."""
+        del alphas, factor
+
+    def proximal_(self, alphas: Sequence[Tensor], step: float) -> None:
+        """Apply the proximal map of step * gamma * P to alpha in place, after the optimiser's step.
+
+        Args:
+            alphas: those of one group of alpha's optimiser.
+            step: the group's learning rate times its ``gamma_factor``.
+        """
+        del alphas, step
+
+    def residual_(self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
+        """Turn gradients of the losses into the smallest element of the Lagrangian's
+        subdifferential in place: the left side of the equilibrium equation (thesis, eq. 2.19)."""
+        del gradients, alphas, factor

@@ -1,0 +1,61 @@
+"""The L1 norm of alpha, by subgradient or by proximal step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rarts_mm.registry import PENALTIES
+
+from .base import Penalty
+
+
+class _L1(Penalty):
+    def __init__(self, gamma: float = 1e-4) -> None:
+        super().__init__(gamma)
+
+    def value(self, alphas: Sequence[Tensor]) -> Tensor:
+        return self.gamma * torch.stack(torch._foreach_norm(alphas, 1)).sum()
+
+    def residual_(self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
+        threshold = self.gamma * factor
+        for g, a in zip(gradients, alphas, strict=True):
+            # At zero the subdifferential is an interval; its best element cancels what it can.
+            at_zero = torch.nn.functional.softshrink(g, threshold)
+            g.copy_(torch.where(a == 0, at_zero, g + threshold * a.sign()))
+
+
+@PENALTIES.register_module()
+class L1Penalty(_L1):
+    """gamma * sum |alpha_i|, with the subgradient sign(alpha) (0 at 0), as in Network Slimming.
+
+    Under a subgradient step scores come near zero but do not become exactly zero.
+    """
+
+    def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
+        if self.gamma * factor:
+            gradients = [alpha.grad for alpha in alphas]
+            torch._foreach_add_(gradients, torch._foreach_sign(alphas), alpha=self.gamma * factor)
+
+
+@PENALTIES.register_module()
+class ProximalL1(_L1):
+    """gamma * sum |alpha_i| by a proximal gradient step: exact zeros.
+
+    After the optimiser's step on the losses alone, the soft threshold
+    S_g(alpha) = sign(alpha) max(|alpha| - g, 0) with g = eta_alpha * gamma. (RVSM, thesis 2.1.2,
+    applies the same operator to a copy of the weights with g = lambda / beta: another algorithm.)
+    How far scores can shrink in a whole search is the sum of eta_alpha * gamma over its steps.
+    """
+
+    exact_zeros = True
+
+    def proximal_(self, alphas: Sequence[Tensor], step: float) -> None:
+        threshold = step * self.gamma
+        if not threshold:
+            return
+        signs = torch._foreach_sign(alphas)
+        torch._foreach_abs_(alphas)
+        torch._foreach_sub_(alphas, threshold)
+        torch._foreach_clamp_min_(alphas, 0.0)
+        torch._foreach_mul_(alphas, signs)
