@@ -1,16 +1,19 @@
 """MMEngine's sockets: optim wrapper, loop over two halves, hooks, distributed wrapper."""
 
+from .constructor import RARTSOptimWrapperConstructor, alpha_like
 from .distributed import SearchDistributed
 from .hooks import (
     CheckpointKindHook,
     LagrangianHook,
     MemoryHook,
     NonFiniteLossHook,
+    PreciseStatisticsHook,
     ScoreHook,
     SplitHook,
+    StartUpHook,
 )
 from .loop import SearchLoop
-from .optim_wrapper import RARTSOptimWrapper, RARTSOptimWrapperConstructor, alpha_like
+from .optim_wrapper import RARTSOptimWrapper
 
 __all__ = [
     "CheckpointKindHook",
@@ -19,9 +22,11 @@ __all__ = [
     "NonFiniteLossHook",
     "RARTSOptimWrapper",
     "RARTSOptimWrapperConstructor",
+    "PreciseStatisticsHook",
     "ScoreHook",
     "SearchDistributed",
     "SearchLoop",
     "SplitHook",
+    "StartUpHook",
     "alpha_like",
 ]

@@ -1,6 +1,8 @@
 """Models: the two-network search model and the conversion of published checkpoints."""
 
-from .search_model import Alphas, BatchPair, SearchModel
+from .activation_checkpointing import checkpoint_activations
+from .batch_pair import BatchPair
+from .search_model import Alphas, SearchModel
 from .swin_release import convert_on_load
 
-__all__ = ["Alphas", "BatchPair", "SearchModel", "convert_on_load"]
+__all__ = ["Alphas", "BatchPair", "SearchModel", "checkpoint_activations", "convert_on_load"]

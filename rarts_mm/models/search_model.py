@@ -2,14 +2,15 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from rarts_mm.registry import MODELS, SPACES
-from rarts_mm.search import AUXILIARY, PRIMARY, Problem, frozen_statistics
+from rarts_mm.search import AUXILIARY, PRIMARY
 
+from .activation_checkpointing import checkpoint_activations
+from .batch_pair import BatchPair
 from .swin_release import convert_on_load
 
 
@@ -46,6 +47,10 @@ class SearchModel(BaseModel):
         keep: the network that validation and later stages see: ``'auxiliary'`` (thesis, Algorithm 3
             returns w) or ``'primary'``.
         independent_init: give u an initialisation of its own instead of a copy of w.
+        activation_checkpointing: names of modules of the architecture, such as
+            ``'backbone.stages.0'``, that compute their activations again in the backward pass
+            instead of keeping them. Modules that the architecture's own ``with_cp`` switches are
+            covered in the same way.
         data_preprocessor: handed to the architecture if it has none (MMPretrain's configs keep it
             at the top level, from where the Runner gives it to the outermost model).
 
@@ -61,6 +66,7 @@ class SearchModel(BaseModel):
         networks: int = 2,
         keep: str = AUXILIARY,
         independent_init: bool = False,
+        activation_checkpointing: Sequence[str] = (),
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         if networks not in (1, 2):
@@ -87,6 +93,9 @@ class SearchModel(BaseModel):
             else:
                 self.primary = copy.deepcopy(network)
             self.space.bind(self.primary, self.alpha.named())
+        for each in (self.auxiliary, self.primary):
+            if each is not None:
+                checkpoint_activations(each, activation_checkpointing)
         self.keep = keep
         self.independent_init = independent_init
         self.register_load_state_dict_pre_hook(_adapt_checkpoint)
@@ -134,39 +143,6 @@ class SearchModel(BaseModel):
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = "tensor"):
         """Forward pass of the kept network, as MMEngine's ``BaseModel``."""
         return self.kept(inputs, data_samples, mode=mode)
-
-
-class BatchPair(Problem):
-    """The two losses of a :class:`SearchModel` on one pair of batches.
-
-    Preprocessing and batch augmentation (mixup) run once per batch, here; every forward pass then
-    gets samples of its own, as losses may overwrite them.
-    """
-
-    def __init__(self, model: SearchModel, data: dict[str, dict], optim_wrapper) -> None:
-        if not isinstance(data, Mapping) or set(data) != {AUXILIARY, PRIMARY}:
-            found = sorted(data) if isinstance(data, Mapping) else type(data).__name__
-            raise ValueError(
-                f"a search step needs one batch of each half, got {found}: use "
-                "train_cfg=dict(type='rarts_mm.SearchLoop', ...)"
-            )
-        self.model = model
-        self.optim_wrapper = optim_wrapper
-        self.batches = {
-            half: model.data_preprocessor(batch, training=True) for half, batch in data.items()
-        }
-
-    def loss(self, network: str, half: str) -> Tensor:
-        net = getattr(self.model, network)
-        batch = self.batches[half]
-        samples = copy.deepcopy(batch["data_samples"])
-        with self.optim_wrapper.optim_context(net):
-            losses = net(batch["inputs"], samples, mode="loss")
-        total, _ = net.parse_losses(losses)
-        return total
-
-    def frozen_statistics(self, network: str) -> AbstractContextManager:
-        return frozen_statistics(getattr(self.model, network))
 
 
 def _build(architecture: dict) -> nn.Module:

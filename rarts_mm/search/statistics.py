@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation during passes that only serve alpha."""
+"""Running statistics of batch normalisation during passes that must not count."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,21 +6,28 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Within this context batch norms normalise as before but update no running statistics.
+    """Within this context batch norms compute as before, but their running statistics stay.
 
     Layers in training mode go on normalising by the batch, those in evaluation mode by their running
     statistics; neither ``running_mean``, ``running_var`` nor ``num_batches_tracked`` changes.
     """
-    # torch reads running statistics in evaluation mode whatever the flag says, so that only layers in
-    # training mode change their ways.
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
+    # Copies take the updates: the same operations on the same number of tensors as otherwise, which
+    # activation checkpointing insists on.
+    kept = []
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats:
+            kept.append((layer, {name: getattr(layer, name) for name in _BUFFERS}))
+    for layer, buffers in kept:
+        for name, buffer in buffers.items():
+            setattr(layer, name, buffer.clone())
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for layer, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)

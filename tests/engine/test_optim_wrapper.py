@@ -338,7 +338,11 @@ def test_amps_defaults_and_precedence():
     [
         (2, dict(weights=dict(type="Nonsense", optimizer=dict(type="SGD", lr=1.0))), "Nonsense"),
         (2, dict(weights=None), r"weights=_base_\.optim_wrapper"),
-        (2, dict(weights=tiny.weights_config(accumulative_counts=2)), "Use a larger batch"),
+        (
+            2,
+            dict(alpha=tiny.weights_config(accumulative_counts=2)),
+            r"Set optim_wrapper\.accumulative_counts instead",
+        ),
         (2, dict(alternation=dict(type="RATS")), r"unknown alternation 'RATS'.*Joint.*RARTS"),
         (2, dict(alternation=dict(type="Joint")), r"set model\.networks=1"),
         (1, dict(), r"RARTS needs two networks; set model\.networks=2"),

@@ -1,14 +1,19 @@
-"""Logs the Lagrangian and its terms."""
+"""Logs the Lagrangian, its terms, and how far the search is from an equilibrium."""
 
 from mmengine.hooks import Hook
 
 from rarts_mm.registry import HOOKS
-from rarts_mm.search import AUXILIARY, PRIMARY
+from rarts_mm.search import AUXILIARY, PRIMARY, SYMBOLS
 
 
 @HOOKS.register_module()
 class LagrangianHook(Hook):
-    """Logs |u - w|, the coupling beta/2 |u - w|^2 and the Lagrangian L (thesis, eq. 2.11).
+    """Logs |u - w|, the coupling, the Lagrangian L (thesis, eq. 2.11) and the equilibrium residuals.
+
+    ``residual_w``, ``residual_u`` and ``residual_alpha`` are the norms of the left sides of the
+    equilibrium equations (thesis, eq. 2.19; of those of the alternation where it is another), on the
+    step's batches and before clipping: the gradients that the sub-steps follow. With noisy batches they
+    level off instead of vanishing (Corollary 2.8).
 
     The losses and the penalty are logged by the search itself at every step; these terms need a pass
     over all weights, so they are computed at an interval.
@@ -24,23 +29,31 @@ class LagrangianHook(Hook):
             raise ValueError(f"LagrangianHook: interval must be at least 1, got {interval}")
         self.interval = interval
 
+    def _due(self, runner, batch_idx: int) -> bool:
+        # At the end of an epoch too, which may be shorter than the interval.
+        last = batch_idx + 1 == len(runner.train_dataloader)
+        return last or self.every_n_inner_iters(batch_idx, self.interval)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        del data_batch
+        runner.optim_wrapper.stepper.measure = self._due(runner, batch_idx)
+
     def after_train_iter(
         self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
     ) -> None:
         del data_batch
-        wrapper = runner.optim_wrapper
-        due = self.every_n_inner_iters(batch_idx, self.interval)
-        # At the end of an epoch too, which may be shorter than the interval.
-        last = batch_idx + 1 == len(runner.train_dataloader)
-        if PRIMARY not in wrapper or not (due or last):
+        if not self._due(runner, batch_idx):
             return
-        players = wrapper.stepper.players
-        coupling, distance = wrapper.lagrangian.coupling(
-            players[PRIMARY].params, players[AUXILIARY].params
-        )
-        terms = {"distance_uw": distance, "coupling": coupling}
-        # Missing where the loss scaler skipped a part of the step.
-        if "loss" in outputs:
-            terms["lagrangian"] = outputs["loss"] + coupling + outputs["penalty"]
+        wrapper = runner.optim_wrapper
+        terms = {f"residual_{SYMBOLS[k]}": v for k, v in wrapper.stepper.residuals.items()}
+        if PRIMARY in wrapper:
+            players = wrapper.stepper.players
+            coupling, distance = wrapper.lagrangian.coupling_terms(
+                players[PRIMARY].params, players[AUXILIARY].params
+            )
+            terms |= {"distance_uw": distance, "coupling": coupling}
+            # Missing where a part of the step was skipped.
+            if "loss" in outputs:
+                terms["lagrangian"] = outputs["loss"] + coupling + outputs["penalty"]
         for key, value in terms.items():
             runner.message_hub.update_scalar(f"train/{key}", value)

@@ -57,3 +57,14 @@ class Penalty(ABC):
         """Turn gradients of the losses into the smallest element of the Lagrangian's
         subdifferential in place: the left side of the equilibrium equation (thesis, eq. 2.19)."""
         del gradients, alphas, factor
+
+    def reach(
+        self, rates: Sequence[tuple[float, float]], momentum: float | None
+    ) -> float | None:
+        """By how much the penalty alone can shrink an entry of alpha in these steps, or None.
+
+        Args:
+            rates: of each step, alpha's learning rate, and the same times ``gamma_factor``.
+            momentum: of SGD, or None for an adaptive optimiser.
+        """
+        del rates, momentum

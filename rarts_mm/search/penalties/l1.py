@@ -37,6 +37,12 @@ class L1Penalty(_L1):
             gradients = [alpha.grad for alpha in alphas]
             torch._foreach_add_(gradients, torch._foreach_sign(alphas), alpha=self.gamma * factor)
 
+    def reach(self, rates: Sequence[tuple[float, float]], momentum: float | None) -> float:
+        if momentum is None:
+            # An adaptive optimiser moves by its learning rate, however small the gradient.
+            return sum(lr for lr, _ in rates) if self.gamma else 0.0
+        return self.gamma * sum(step for _, step in rates) / (1 - momentum)
+
 
 @PENALTIES.register_module()
 class ProximalL1(_L1):
@@ -59,3 +65,7 @@ class ProximalL1(_L1):
         torch._foreach_sub_(alphas, threshold)
         torch._foreach_clamp_min_(alphas, 0.0)
         torch._foreach_mul_(alphas, signs)
+
+    def reach(self, rates: Sequence[tuple[float, float]], momentum: float | None) -> float:
+        del momentum
+        return self.gamma * sum(step for _, step in rates)

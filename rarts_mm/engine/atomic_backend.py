@@ -1,0 +1,36 @@
+"""Checkpoints are written whole or not at all."""
+
+import os
+import re
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+from rarts_mm.files import written_whole
+
+NAME = "rarts_mm.atomic"
+# What ``written_whole`` calls the file that it is writing.
+_UNFINISHED = re.compile(r"\.(epoch|iter|best)_.*-[a-z0-9_]{8}\.pth")
+
+
+@register_backend(NAME)
+class AtomicBackend(LocalBackend):
+    """MMEngine's local files, written beside their place, flushed to the disk and renamed.
+
+    A process killed at any moment leaves the old file, or none, under the name.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        with written_whole(filepath) as temporary, open(temporary, "wb") as file:
+            file.write(obj)
+            file.flush()
+            # Before the rename: after a power cut the name must not point at missing blocks.
+            os.fsync(file.fileno())
+
+
+def remove_unfinished(folder: str | Path) -> list[Path]:
+    """Delete what a killed run was writing; return the deleted files."""
+    found = [path for path in Path(folder).glob(".*.pth") if _UNFINISHED.fullmatch(path.name)]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found

@@ -1,0 +1,148 @@
+"""Which checkpoint a run is resumed from."""
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+
+_NUMBERED = re.compile(r"(epoch|iter)_(\d+)\.pth")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be resumed from."""
+
+
+def checkpoint_to_resume(work_dir: str | Path, given: str | Path | None = None) -> str | None:
+    """Return the checkpoint that ``--resume`` means, which is whole.
+
+    Args:
+        work_dir: where the run saves.
+        given: the checkpoint that the user named, if any. Otherwise it is the one that
+            ``last_checkpoint`` names, or the newest valid one before it where that one is broken.
+
+    Returns:
+        Its path; None if nothing was saved yet.
+
+    Raises:
+        CheckpointError: the given file, or every file there is, is missing or broken.
+    """
+    if given is not None:
+        reason = None if _is_foreign(given) else what_is_broken(given)
+        if reason:
+            raise CheckpointError(
+                f"checkpoint {given} cannot be resumed from: {reason}. Give an earlier one, or "
+                "--resume alone, which takes the newest whole one of the work dir"
+            )
+        return str(given)
+    work_dir = Path(work_dir)
+    last = _last(work_dir)
+    if last is not None and _is_foreign(last):
+        return str(last)
+    broken = {}
+    if last is not None:
+        reason = what_is_broken(last)
+        if reason is None:
+            return str(last)
+        broken[last] = reason
+    found = _newest_valid(work_dir if last is None else last.parent, last, broken)
+    if found is None and last is not None and last.parent != work_dir:
+        found = _newest_valid(work_dir, last, broken)
+    for path, reason in broken.items():
+        print_log(f"{path} is broken ({reason}).", logger="current", level=30)
+    if found is not None:
+        if broken or last is not None:
+            print_log(f"Resuming from {found} instead.", logger="current", level=30)
+        return str(found)
+    if not broken:
+        return None
+    raise CheckpointError(
+        "no checkpoint can be resumed from: "
+        + "; ".join(f"{path}: {reason}" for path, reason in broken.items())
+        + ". Give a whole one, --resume CHECKPOINT, or start anew in another --work-dir"
+    )
+
+
+def what_is_broken(path: str | Path) -> str | None:
+    """Say why a file is no checkpoint that a run can be resumed from; None if it is one."""
+    path = Path(path)
+    if not path.is_file():
+        return "there is no such file"
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (member := archive.testzip()) is not None:
+                return f"the checksum of its part {member} is wrong"
+    except zipfile.BadZipFile as error:
+        return f"{size} bytes that are no whole file of torch.save: {error}"
+    try:
+        content = read_local(path)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        return f"it cannot be read: {error}"
+    if not isinstance(content, dict) or not isinstance(content.get("meta"), dict):
+        return "it holds no training state, so it is no checkpoint of a run"
+    return None
+
+
+def read_local(path: str | Path) -> object:
+    """Read a checkpoint on this machine; its tensors stay on the disk until they are used."""
+    # MMEngine's checkpoints hold its own message hub, so that the file must be trusted.
+    return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+
+
+def read_seed(path: str | Path) -> int | None:
+    """The seed of the run that wrote a checkpoint."""
+    if _is_foreign(path):
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
+    else:
+        checkpoint = read_local(path)
+    return checkpoint.get("meta", {}).get("seed")
+
+
+def _is_foreign(path: str | Path) -> bool:
+    """Remote files, and folders of sharded training, are left to MMEngine."""
+    return "://" in str(path) or Path(path).is_dir()
+
+
+def _last(work_dir: Path) -> Path | None:
+    """What ``last_checkpoint`` names; MMEngine may have been killed while it wrote the name."""
+    marker = work_dir / "last_checkpoint"
+    name = marker.read_text(errors="replace").strip("\0 \n") if marker.is_file() else ""
+    if "://" in name:
+        return name
+    if not name or not Path(name).name:
+        return None
+    path = Path(name)
+    # The folder may have been moved since.
+    return path if path.exists() else _beside(work_dir, path)
+
+
+def _beside(work_dir: Path, path: Path) -> Path:
+    moved = work_dir / path.name
+    return moved if moved.exists() else path
+
+
+def _newest_valid(folder: Path, last: Path | None, broken: dict[Path, str]) -> Path | None:
+    """The newest whole ``epoch_*`` or ``iter_*`` of a folder, none younger than ``last``."""
+    numbered: dict[str, list[tuple[int, Path]]] = {}
+    limit = _NUMBERED.fullmatch(last.name) if last is not None else None
+    for path in folder.glob("*.pth") if folder.is_dir() else ():
+        match = _NUMBERED.fullmatch(path.name)
+        if match is None or path in broken:
+            continue
+        kind, number = match[1], int(match[2])
+        if limit and kind == limit[1] and number > int(limit[2]):
+            continue
+        numbered.setdefault(kind, []).append((number, path))
+    valid = []
+    for files in numbered.values():
+        for _, path in sorted(files, reverse=True):
+            reason = what_is_broken(path)
+            if reason is None:
+                valid.append((read_local(path)["meta"].get("iter", 0), path))
+                break
+            broken[path] = reason
+    return max(valid)[1] if valid else None

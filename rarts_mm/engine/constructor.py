@@ -1,0 +1,169 @@
+"""From a search config's ``optim_wrapper`` to the optimisers of w, u and alpha."""
+
+import copy
+import inspect
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+
+from rarts_mm.registry import ALTERNATIONS, OPTIM_WRAPPER_CONSTRUCTORS, PENALTIES
+from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
+
+from .optim_wrapper import RARTSOptimWrapper
+
+# What may stand in the optim_wrapper of a search, besides type and constructor.
+_OWN = {"weights", "alpha"}
+_KEYS = _OWN | {
+    name
+    for name, parameter in inspect.signature(RARTSOptimWrapper.__init__).parameters.items()
+    if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and name != "self"
+}
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class RARTSOptimWrapperConstructor:
+    """Builds :class:`RARTSOptimWrapper` for a :class:`~rarts_mm.models.SearchModel`.
+
+    The config's keys besides those of :class:`RARTSOptimWrapper`:
+
+    - ``weights``: an ordinary ``optim_wrapper`` config, ``_base_.optim_wrapper`` as it is, with its
+      constructor and ``paramwise_cfg``: the optimiser of each network's weights. An
+      ``AmpOptimWrapper`` in it switches ``amp`` on, its ``accumulative_counts`` become the search's.
+    - ``alpha``: the same for alpha. By default the weights' optimiser with their learning rate
+      and without weight decay ("following Network Slimming": the scores train like the weights).
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        if paramwise_cfg is not None:
+            raise ValueError(
+                "paramwise_cfg belongs into optim_wrapper.weights, as it speaks of the network's "
+                "parameters"
+            )
+        self.cfg = copy.deepcopy(optim_wrapper_cfg)
+
+    def __call__(self, model: nn.Module) -> RARTSOptimWrapper:
+        model = model.module if is_model_wrapper(model) else model
+        if not hasattr(model, "alpha_parameters"):
+            raise TypeError(
+                f"RARTSOptimWrapper searches a rarts_mm.SearchModel, got {type(model).__name__}: "
+                "wrap the architecture, model=dict(type='rarts_mm.SearchModel', architecture=...)"
+            )
+        cfg = {key: value for key, value in self.cfg.items() if key != "type"}
+        cfg.setdefault("alternation", dict(type="RARTS"))
+        self._check_keys(cfg)
+        rule = ALTERNATIONS.build(cfg["alternation"])
+        self._check_model(rule, model)
+        self._tell_unused(rule, cfg)
+
+        weights, amp = _without_amp(cfg.pop("weights"))
+        alpha = cfg.pop("alpha", None) or alpha_like(weights)
+        cfg.setdefault("amp", amp)
+        cfg.setdefault("accumulative_counts", weights.pop("accumulative_counts", 1))
+        wrappers: dict[str, OptimWrapper] = {}
+        for name in (AUXILIARY, PRIMARY):
+            if name in rule.players:
+                wrappers[name] = build_optim_wrapper(getattr(model, name), weights)
+        if ALPHA in rule.players:
+            wrappers[ALPHA] = build_optim_wrapper(model.alpha, alpha)
+        else:
+            # Nobody asks for alpha's gradient, so nothing shall compute it.
+            model.alpha.requires_grad_(False)
+        wrapper = RARTSOptimWrapper(**cfg, **wrappers)
+        wrapper.lagrangian.bind(model.alpha_parameters())
+        return wrapper
+
+    def _check_keys(self, cfg: dict) -> None:
+        if unknown := sorted(set(cfg) - _KEYS):
+            raise ValueError(
+                f"unknown keys in optim_wrapper: {unknown}; known are {sorted(_KEYS)}. The settings of "
+                "an ordinary optim_wrapper (optimizer, clip_grad, ...) belong into its 'weights' and "
+                "'alpha'"
+            )
+        if "weights" not in cfg:
+            raise ValueError(
+                "optim_wrapper.weights is missing: give the base config's optim_wrapper, "
+                "weights=_base_.optim_wrapper"
+            )
+        _check_known("alternation", cfg["alternation"].get("type"), ALTERNATIONS)
+        penalties = cfg.get("penalty") or []
+        for penalty in [penalties] if isinstance(penalties, dict) else penalties:
+            _check_known("penalty", penalty.get("type"), PENALTIES)
+
+    def _check_model(self, rule, model: nn.Module) -> None:
+        name = type(rule).__name__
+        if not model.alpha_parameters():
+            raise ValueError(
+                "the search space has no architecture parameter: alpha is empty; widen "
+                "model.space.include or choose another space"
+            )
+        if PRIMARY in rule.players and model.primary is None:
+            raise ValueError(f"{name} needs two networks; set model.networks=2")
+        if PRIMARY not in rule.players and model.primary is not None:
+            raise ValueError(
+                f"{name} trains one network and would leave the second one idle; set model.networks=1"
+            )
+        if rule.second_order:
+            once = sorted(
+                {
+                    type(m).__name__
+                    for m in model.auxiliary.modules()
+                    if type(m).__module__.startswith("mmcv.ops")
+                }
+            )
+            if once:
+                raise ValueError(
+                    f"{name}, derivative='exact': mmcv's operators cannot be differentiated twice, and "
+                    f"the network has {', '.join(once)}; use derivative='finite-difference'"
+                )
+
+    def _tell_unused(self, rule, cfg: dict) -> None:
+        idle = [key for key in ("lam", "beta") if key in cfg and key not in rule.uses]
+        if idle:
+            name = type(rule).__name__
+            print_log(
+                f"{name} does not use optim_wrapper.{' and .'.join(idle)}; they change nothing.",
+                logger="current",
+            )
+
+
+def _check_known(what: str, kind: object, registry) -> None:
+    if kind is None or (isinstance(kind, str) and registry.get(kind) is None):
+        known = sorted(registry.module_dict)
+        raise ValueError(f"unknown {what} {kind!r}; known are {known}")
+
+
+def _without_amp(weights: dict) -> tuple[dict, dict | None]:
+    """Split a plain optim_wrapper config into one without AMP and the search's ``amp`` config."""
+    weights = copy.deepcopy(weights)
+    kind = weights.get("type", "OptimWrapper")
+    # A class in configs of the new style, and perhaps with a scope in those of the old one.
+    kind = kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+    if kind == "OptimWrapper":
+        return weights, None
+    if kind != "AmpOptimWrapper":
+        raise ValueError(
+            f"optim_wrapper.weights.type={kind!r}: the search steps its optimisers by itself and "
+            "knows OptimWrapper and AmpOptimWrapper"
+        )
+    weights["type"] = "OptimWrapper"
+    amp = dict(
+        dtype=weights.pop("dtype", None) or "float16",
+        loss_scale=weights.pop("loss_scale", "dynamic"),
+    )
+    if weights.pop("use_fsdp", False):
+        raise ValueError("use_fsdp: a search needs whole networks on every process; remove it")
+    return weights, amp
+
+
+def alpha_like(weights: dict) -> dict:
+    """The weights' optimiser for alpha: no weight decay, no clipping, no per-parameter settings."""
+    optimizer = copy.deepcopy(weights["optimizer"])
+    kind = optimizer["type"]
+    cls = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    # A few have no weight decay (Rprop); the others may have one by default (AdamW).
+    if cls is None or "weight_decay" in inspect.signature(cls).parameters:
+        optimizer["weight_decay"] = 0.0
+    return dict(type="OptimWrapper", optimizer=optimizer)

@@ -1,0 +1,111 @@
+"""Says before a search starts what its settings amount to, and warns of those that cannot work."""
+
+from mmengine.hooks import Hook
+from torch.optim import SGD
+
+from rarts_mm.registry import HOOKS
+from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
+from rarts_mm.search.stability import Descent, coupling_bound, coupling_radius
+
+from ..schedules import Trace, foresee
+
+
+@HOOKS.register_module()
+class StartUpHook(Hook):
+    """Looks at the whole schedule before the first step.
+
+    - Warns where eta * beta exceeds what the alternation's order and the optimiser's momentum bear:
+      the distance of u and w would grow instead of shrink.
+    - Says by how much a penalty can shrink a score in the whole search, and warns if one that is
+      there for exact zeros cannot reach zero.
+    - Says where second-order DARTS takes a plain virtual step.
+    """
+
+    # After a resumed run's state is there.
+    priority = "VERY_LOW"
+
+    def before_train(self, runner) -> None:
+        wrapper = runner.optim_wrapper
+        traces = {name: self._foresee(runner, name) for name in wrapper.keys()}  # noqa: SIM118 (no mapping)
+        if PRIMARY in wrapper:
+            self._check_coupling(runner, wrapper, traces)
+        if ALPHA in wrapper:
+            self._check_penalties(runner, wrapper, traces[ALPHA])
+        rule = wrapper.alternation
+        if hasattr(rule, "xi") and not isinstance(wrapper[AUXILIARY].optimizer, SGD):
+            runner.logger.info(
+                "%s: the virtual step with %s is the plain w - xi dL_a/dw, without its adaptive scaling.",
+                type(rule).__name__,
+                type(wrapper[AUXILIARY].optimizer).__name__,
+            )
+
+    def _foresee(self, runner, name: str) -> list[Trace]:
+        schedulers = runner.param_schedulers or []
+        if isinstance(schedulers, dict):
+            schedulers = schedulers.get(name, [])
+        iterations = range(runner.iter, runner.max_iters)
+        return foresee(
+            runner.optim_wrapper[name], schedulers, iterations, len(runner.train_dataloader)
+        )
+
+    def _check_coupling(self, runner, wrapper, traces: dict[str, list[Trace]]) -> None:
+        lagrangian, rule = wrapper.lagrangian, wrapper.alternation
+        decoupled = not lagrangian.in_gradient
+        if not lagrangian.beta or not (
+            decoupled or isinstance(wrapper[AUXILIARY].optimizer, SGD)
+        ):
+            return
+        for of_w, of_u in zip(traces[AUXILIARY], traces[PRIMARY], strict=False):
+            step_w, step_u = (max(t.lr, default=0.0) * lagrangian.beta for t in (of_w, of_u))
+            descent = Descent(
+                *(of_w.group.get(k, 0.0) for k in ("momentum", "dampening", "nesterov"))
+            )
+            if not step_w or not step_u:
+                continue
+            settings = (descent, rule.simultaneous, decoupled)
+            if coupling_radius(step_w, step_u, *settings) < 1 - 1e-9:
+                continue
+            rate = step_w / lagrangian.beta
+            bound = coupling_bound(*settings, ratio=step_u / step_w) / rate
+            runner.logger.warning(
+                "The coupling of u and w is unstable: beta=%g at learning rate %g and momentum %g "
+                "makes their distance grow from step to step. %s is stable for beta < %.4g at this "
+                "learning rate; lower optim_wrapper.beta or the learning rate%s.",
+                *(lagrangian.beta, rate, descent.momentum, type(rule).__name__, bound),
+                " (RARTS, with updates one after the other, bears another bound than RARTSJacobi)"
+                if rule.simultaneous
+                else "",
+            )
+            return
+
+    def _check_penalties(self, runner, wrapper, traces: list[Trace]) -> None:
+        params = wrapper.stepper.players[ALPHA].params
+        largest = max(float(p.detach().abs().max()) for p in params)
+        moves = [
+            wrapper.alpha_moves(i // len(runner.train_dataloader), i)
+            for i in range(runner.iter, runner.max_iters)
+        ]
+        for penalty in wrapper.lagrangian.penalties:
+            reaches = []
+            for trace in traces:
+                steps = zip(trace.lr, trace.gamma_factor, moves, strict=True)
+                rates = [(lr, lr * factor) for lr, factor, moving in steps if moving]
+                plain = isinstance(wrapper[ALPHA].optimizer, SGD)
+                momentum = trace.group.get("momentum", 0.0) if plain else None
+                reaches.append(penalty.reach(rates, momentum))
+            reach = min((r for r in reaches if r is not None), default=None)
+            if reach is None:
+                continue
+            name = type(penalty).__name__
+            runner.logger.info(
+                "%s can shrink an entry of alpha by at most %.4g in the rest of this search; the largest "
+                "is %.4g now.",
+                *(name, reach, largest),
+            )
+            if penalty.exact_zeros and reach < largest:
+                runner.logger.warning(
+                    "%s is there for exact zeros, but with gamma=%g it can shrink an entry of alpha by "
+                    "%.4g only, so that entries that the losses leave alone never become zero. Raise "
+                    "gamma, alpha's learning rate or the number of epochs by a factor of %.3g.",
+                    *(name, penalty.gamma, reach, largest / reach if reach else float("inf")),
+                )

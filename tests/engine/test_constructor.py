@@ -1,0 +1,119 @@
+"""Every alternation from its config; what cannot work is said before the first step."""
+
+import pytest
+import torch
+from mmcv.ops import RoIAlign
+from mmengine.logging import MMLogger
+
+from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
+from tests import tiny
+
+ONE = ("DARTS1", "DARTS2", "MiLeNAS", "Joint")
+
+
+@pytest.mark.parametrize("kind", ["RARTS", "RARTSJacobi"])
+def test_two_network_alternations_step_all_three(kind):
+    model = tiny.search_model()
+    wrapper = tiny.wrap(model, alternation=dict(type=kind))
+    assert set(wrapper.keys()) == {AUXILIARY, PRIMARY, ALPHA}
+    moved(model, wrapper, ("auxiliary.", "primary.", "alpha."))
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_one_network_alternations_hold_one_network(kind):
+    model = tiny.search_model(networks=1)
+    wrapper = tiny.wrap(model, alternation=dict(type=kind))
+    assert set(wrapper.keys()) == {AUXILIARY, ALPHA}
+    assert not any(k.startswith("primary") for k in model.state_dict())
+    moved(model, wrapper, ("auxiliary.", "alpha."))
+
+
+def test_weights_only_leaves_alpha_and_computes_no_gradient_of_it():
+    model = tiny.search_model(networks=1)
+    wrapper = tiny.wrap(model, alternation=dict(type="WeightsOnly"))
+    assert set(wrapper.keys()) == {AUXILIARY}
+    moved(model, wrapper, ("auxiliary.",))
+    assert all(a.grad is None and not a.requires_grad for a in model.alpha.parameters())
+
+
+def moved(model, wrapper, prefixes):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    log = model.train_step(tiny.batches(), wrapper)
+    assert {"loss", "loss_primary", "loss_auxiliary"} <= log.keys()
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    for prefix in prefixes:
+        assert any(k.startswith(prefix) for k in changed), prefix
+    assert all(k.startswith(prefixes) for k in changed)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(alternation=dict(type="Darts")), r"unknown alternation 'Darts'; known are .*'DARTS1'"),
+        (dict(alternation=dict()), "unknown alternation None"),
+        (dict(penalty=dict(type="L2")), r"unknown penalty 'L2'; known are .*'L1Penalty'"),
+        (dict(penalty=[dict(type="L1Penalty"), dict(type="L0")]), "unknown penalty 'L0'"),
+        (dict(penalty=dict(type="L1Penalty", gamma=-1.0)), "gamma must be a finite number >= 0"),
+        (dict(lam=-0.5), "lambda of the Lagrangian"),
+        (dict(beta=float("nan")), "beta of the Lagrangian"),
+        (dict(coupling="both"), r"coupling must be one of .*'decoupled'"),
+        (dict(alternation=dict(type="DARTS1")), "set model.networks=1"),
+        (
+            dict(weights=dict(optimizer=dict(type="LBFGS", lr=0.1))),
+            "LBFGS of 'auxiliary' evaluates the loss several times",
+        ),
+    ],
+)
+def test_what_cannot_work_names_value_reason_and_remedy(settings, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.wrap(tiny.search_model(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("alternation", "message"),
+    [
+        (dict(type="RARTS"), "RARTS needs two networks; set model.networks=2"),
+        (dict(type="DARTS2", xi=-0.1), r"xi=-0.1, the length of the virtual step"),
+        (dict(type="DARTS2", derivative="forward"), r"derivative='forward' must be one of"),
+        (dict(type="DARTS1", first="u"), r"first='u' must be 'w'"),
+    ],
+)
+def test_one_network_settings_are_checked(alternation, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.wrap(tiny.search_model(networks=1), alternation=alternation)
+
+
+def test_a_penalty_without_alpha_is_an_error():
+    with pytest.raises(ValueError, match="WeightsOnly does not move alpha"):
+        tiny.wrap(
+            tiny.search_model(networks=1),
+            alternation=dict(type="WeightsOnly"),
+            penalty=dict(type="L1Penalty"),
+        )
+
+
+def test_an_empty_alpha_is_an_error():
+    model = tiny.search_model()
+    for name in list(model.alpha._parameters):
+        del model.alpha._parameters[name]
+    with pytest.raises(ValueError, match="alpha is empty; widen"):
+        tiny.wrap(model)
+
+
+def test_operators_that_cannot_be_differentiated_twice_are_refused():
+    model = tiny.search_model(networks=1)
+    model.auxiliary.roi = RoIAlign(2)
+    exact = dict(type="DARTS2", derivative="exact")
+    with pytest.raises(ValueError, match=r"RoIAlign; use derivative='finite-difference'"):
+        tiny.wrap(model, alternation=exact)
+    tiny.wrap(model, alternation=dict(type="DARTS2"))
+
+
+def test_settings_that_an_alternation_does_not_read_are_told(caplog):
+    logger = MMLogger.get_instance("unused", log_level="INFO")
+    logger.addHandler(caplog.handler)
+    model = tiny.search_model(networks=1)
+    tiny.wrap(model, alternation=dict(type="DARTS1"), lam=2.0, beta=0.3)
+    logger.removeHandler(caplog.handler)
+    assert "DARTS1 does not use optim_wrapper.lam and .beta" in caplog.text
