@@ -22,12 +22,11 @@ from peak_memory import PeakMemory, peak_memory
 from products import Pass, count_passes
 from rich.console import Console
 from rich.table import Table
-from settings import SETTINGS, Search, build_search, search_config
+from settings import SETTINGS, VARIANTS, Search, build_search, search_config
 
 from rarts_mm.analysis import count_parameters, environment
 from rarts_mm.apis import command_line
 from rarts_mm.files import write_text
-from rarts_mm.registry import ALTERNATIONS
 from rarts_mm.search import Joint
 
 BASE = Joint.__name__
@@ -41,12 +40,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--search",
         nargs="+",
-        choices=sorted(ALTERNATIONS.module_dict),
-        default=sorted(ALTERNATIONS.module_dict),
-        help=f"alternations to compare with {BASE}; default: all there are",
+        choices=list(VARIANTS),
+        help=f"alternations to compare with {BASE}; default: all that the model can take",
     )
     parser.add_argument("--batch", type=int, help="images in each of the two batches")
-    parser.add_argument("--size", type=int, help="pixels of an image's side, a multiple of 32")
+    parser.add_argument("--size", type=int, help="pixels of an image's side")
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds (default: 20)")
     parser.add_argument("--warmup", type=int, default=3, help="rounds before (default: 3)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -56,18 +54,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--json", metavar="OUT", help="write the results to this file")
     args = parser.parse_args(argv)
-    args.batch = SETTINGS[args.model].batch if args.batch is None else args.batch
-    args.size = SETTINGS[args.model].size if args.size is None else args.size
+    setting = SETTINGS[args.model]
+    args.batch = setting.batch if args.batch is None else args.batch
+    args.size = setting.size if args.size is None else args.size
+    if args.search is None:
+        args.search = [name for name in VARIANTS if not (setting.once and "exact" in name)]
     for name in ("batch", "repeats", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name} {value}: give at least 1")
     if args.warmup < 1:
         parser.error(f"--warmup {args.warmup}: the first step makes the optimisers' states; give 1")
-    if args.size < 64 or args.size % 32:
+    if args.size < setting.least or args.size % setting.multiple:
         parser.error(
-            f"--size {args.size}: the Swin's last map has 1/32 of the size and must be of 2 x 2 or "
-            "more; give a multiple of 32 from 64 on"
+            f"--size {args.size}: the last map of {args.model} would be too small or of a fraction of a "
+            f"pixel; give a multiple of {setting.multiple} from {setting.least} on"
         )
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here; leave --device out")

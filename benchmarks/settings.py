@@ -16,7 +16,7 @@ from rarts_mm.apis.configs import prepare_registries, read_config
 from rarts_mm.engine import RARTSOptimWrapper
 from rarts_mm.models import SearchModel
 from rarts_mm.registry import ALTERNATIONS, MODELS
-from rarts_mm.search import AUXILIARY, PRIMARY
+from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -30,6 +30,9 @@ class Setting:
         batch, size: defaults: images in each of the two batches, pixels of their sides.
         shrink: changes the config for images of a size, in place.
         batches: gives the two batches for a config, a number of images and a size.
+        least: the smallest size that the network takes.
+        multiple: sizes must be multiples of this.
+        once: whether it has operators that cannot be differentiated twice.
     """
 
     config: str
@@ -37,6 +40,15 @@ class Setting:
     size: int
     shrink: Callable[[Config, int], None]
     batches: Callable[[Config, int, int], list[dict]]
+    least: int = 64
+    multiple: int = 32
+    once: bool = False
+
+
+# What can be measured: every alternation with its default arguments, and what is worth it besides.
+VARIANTS = {name: dict(type=name) for name in sorted(ALTERNATIONS.module_dict)} | {
+    "DARTS2-exact": dict(type="DARTS2", derivative="exact")
+}
 
 
 @dataclass
@@ -71,17 +83,20 @@ def build_search(
 
     Args:
         cfg: config of the search.
-        alternation: name of the registered alternation, which gets its default arguments.
+        alternation: a key of :data:`VARIANTS`.
         batches: one of the auxiliary half, one of the primary half.
         device: where to put the model.
         amp: number type of mixed precision, or None.
     """
     torch.manual_seed(0)
-    two = PRIMARY in ALTERNATIONS.get(alternation).players
-    model = MODELS.build(dict(cfg.model, networks=2 if two else 1))
+    rule = VARIANTS[alternation]
+    players = ALTERNATIONS.get(rule["type"]).players
+    model = MODELS.build(dict(cfg.model, networks=2 if PRIMARY in players else 1))
     model.init_weights()
     model.to(device).train()
-    wrapper = dict(cfg.optim_wrapper, alternation=dict(type=alternation))
+    wrapper = dict(cfg.optim_wrapper, alternation=rule)
+    if ALPHA not in players:
+        wrapper["penalty"] = None
     if amp:
         wrapper["amp"] = dict(dtype=amp)
     data = dict(zip((AUXILIARY, PRIMARY), batches, strict=True))
@@ -119,7 +134,7 @@ def _noise(cfg: Config, batch: int, size: int) -> list[dict]:
 
 
 def _leave(cfg: Config, size: int) -> None:
-    """The demo's detector is small as it is."""
+    """Small as it is."""
 
 
 def _shapes(cfg: Config, batch: int, size: int) -> list[dict]:
@@ -140,5 +155,6 @@ def _shapes(cfg: Config, batch: int, size: int) -> list[dict]:
 
 SETTINGS = {
     "swin-classifier": Setting("sidt_swin_t_cifar100.py", 8, 128, _shrink_classifier, _noise),
-    "detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _leave, _shapes),
+    "darts-network": Setting("rarts_darts_cifar10.py", 2, 32, _leave, _noise, 8, 4),
+    "detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _leave, _shapes, once=True),
 }

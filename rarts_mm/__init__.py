@@ -10,6 +10,6 @@ from .version import __version__
 check_stack()
 
 # After the check: with a broken stack these imports would fail with less helpful words.
-from . import engine, models, search, widths  # noqa: E402
+from . import cells, engine, models, search, widths  # noqa: E402
 
-__all__ = ["__version__", "engine", "models", "search", "widths"]
+__all__ = ["__version__", "cells", "engine", "models", "search", "widths"]

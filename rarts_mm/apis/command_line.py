@@ -9,6 +9,12 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from .errors import UsageError
+from .processes import (
+    explain_to_launcher,
+    is_echo_of_another_process,
+    name_of_process,
+    wait_to_be_ended,
+)
 
 __all__ = ["CfgOptions", "UsageError", "run"]
 
@@ -45,9 +51,13 @@ def run(main: Callable[[], object], hint: str = "") -> None:
         print(f"interrupted{hint and '; '}{hint}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if is_echo_of_another_process(error):
+            wait_to_be_ended()
+            raise SystemExit(1) from None
+        explain_to_launcher(error)
         if not _speaks_for_itself(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error{name_of_process()}: {error}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
 
 

@@ -1,8 +1,17 @@
-"""Several processes on machines without a GPU."""
+"""Several processes: on machines without a GPU, and when one of them fails."""
+
+import sys
+import time
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import get_dist_info
+from torch import distributed
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+# Time for a launcher to end the other processes after one has failed; torchrun takes about a second.
+_PATIENCE = 15.0
 
 
 def join_processes(cfg: Config) -> None:
@@ -13,5 +22,38 @@ def join_processes(cfg: Config) -> None:
     """
     if cfg.get("launcher", "none") != "pytorch" or get_device() != "cpu":
         return
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+
+
+def name_of_process() -> str:
+    """`` on rank 1`` where there are several processes, else nothing."""
+    rank, world_size = get_dist_info()
+    return f" on rank {rank}" if world_size > 1 else ""
+
+
+def is_echo_of_another_process(error: BaseException) -> bool:
+    """Whether an error only says that the connection to another process was lost."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    lost = isinstance(error, RuntimeError) and "gloo" in str(error)
+    return lost or isinstance(error, distributed.DistError)
+
+
+def explain_to_launcher(error: BaseException) -> None:
+    """Let torchrun's summary name the error; it is the first process to fail that it asks."""
+    if distributed.is_available() and distributed.is_initialized():
+        get_error_handler().record_exception(error)
+
+
+def wait_to_be_ended() -> None:
+    """Wait for the launcher to end this process, since another one has failed.
+
+    Would it end by itself, the launcher could take it for the cause.
+    """
+    time.sleep(_PATIENCE)
+    print(
+        f"stopped{name_of_process()}: the connection to another process was lost, and nobody said why. "
+        "It may have been killed, for example for want of memory; go on with --resume.",
+        file=sys.stderr,
+    )

@@ -19,7 +19,17 @@ from torch import nn
 from rarts_mm.engine import SearchDistributed
 from tests import tiny
 
-STEPS, BATCH = 4, 4
+STEPS, BATCH = 3, 4
+# By name, networks and what the alternation is.
+ALTERNATIONS = {
+    "RARTS": (2, dict(type="RARTS")),
+    "RARTSJacobi": (2, dict(type="RARTSJacobi")),
+    "DARTS1": (1, dict(type="DARTS1")),
+    "DARTS2": (1, dict(type="DARTS2")),
+    "DARTS2-exact": (1, dict(type="DARTS2", derivative="exact", first="alpha")),
+    "MiLeNAS": (1, dict(type="MiLeNAS")),
+    "Joint": (1, dict(type="Joint")),
+}
 
 
 @ROOT_MODELS.register_module()
@@ -44,14 +54,23 @@ def share(data: dict, rank: int, world_size: int) -> dict:
     return {key: values[rank * size : (rank + 1) * size] for key, values in data.items()}
 
 
-def train(rank: int, world_size: int) -> dict:
+def train(rank: int, world_size: int, name: str) -> dict:
     """Search for a few steps; return the model's and the optimisers' states."""
-    model = tiny.search_model(architecture=tiny.architecture(head=dict(type=OptionalHead)))
+    networks, alternation = ALTERNATIONS[name]
+    kind = tiny.architecture(head=dict(type=OptionalHead))
+    model = tiny.search_model(architecture=kind, networks=networks)
     wrapped = SearchDistributed(model) if world_size > 1 else model
-    weights = tiny.weights_config(clip_grad=dict(max_norm=0.5))
+    # Momentum SGD: its buffer takes part in the virtual step of DARTS2.
+    sgd = dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=0.01)
     wrapper = tiny.wrap(
-        wrapped, weights=weights, lam=0.7, beta=0.3, penalty=dict(type="L1Penalty", gamma=0.01)
+        wrapped,
+        alternation=alternation,
+        weights=dict(optimizer=sgd, clip_grad=dict(max_norm=0.5)),
+        lam=0.7,
+        beta=0.3,
+        penalty=dict(type="L1Penalty", gamma=0.01),
     )
+    wrapper.stepper.measure = True
     logs = []
     for step in range(STEPS):
         batches = tiny.batches(step, BATCH)
@@ -60,7 +79,10 @@ def train(rank: int, world_size: int) -> dict:
             data["data_samples"] = [DataSample().set_gt_label(y) for y in (0, 1, 2, 3)]
         parts = {half: share(data, rank, world_size) for half, data in batches.items()}
         logs.append({k: float(v) for k, v in wrapped.train_step(parts, wrapper).items()})
-    return dict(model=model.state_dict(), optimizer=wrapper.state_dict(), logs=logs)
+    residuals = {k: float(v) for k, v in wrapper.stepper.residuals.items()}
+    return dict(
+        residuals=residuals, model=model.state_dict(), optimizer=wrapper.state_dict(), logs=logs
+    )
 
 
 class Noted(Hook):
@@ -102,7 +124,8 @@ def run(folder: Path) -> dict:
 def main(folder: Path) -> None:
     torch.distributed.init_process_group("gloo")
     rank, world_size = get_dist_info()
-    torch.save(train(rank, world_size), folder / f"steps{rank}.pth")
+    steps = {name: train(rank, world_size, name) for name in ALTERNATIONS}
+    torch.save(steps, folder / f"steps{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
     torch.distributed.destroy_process_group()
 

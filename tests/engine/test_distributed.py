@@ -66,16 +66,20 @@ def assert_identical(one: object, other: object) -> None:
     assert [key for key, value in one.items() if not torch.equal(value, other[key])] == []
 
 
-def test_two_processes_take_the_steps_of_one(two):
+@pytest.mark.parametrize("name", distributed_search.ALTERNATIONS)
+def test_two_processes_take_the_steps_of_one(two, name):
     """Gradients are averaged before clipping and coupling, also those of parts a rank does not use."""
-    alone = distributed_search.train(0, 1)
-    ranks = loaded(two, "steps")
+    alone = distributed_search.train(0, 1, name)
+    ranks = [rank[name] for rank in loaded(two, "steps")]
     for part in ("model", "optimizer"):
         assert_identical(ranks[0][part], ranks[1][part])
         found, wanted = tensors(ranks[0][part]), tensors(alone[part])
         assert found.keys() == wanted.keys()
         for key, value in wanted.items():
             torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-9)
+    for key, value in alone["residuals"].items():
+        assert ranks[0]["residuals"][key] == ranks[1]["residuals"][key]
+        assert ranks[0]["residuals"][key] == pytest.approx(value, rel=1e-7)
     for step, log in enumerate(alone["logs"]):
         for key, value in log.items():
             mean = sum(rank["logs"][step][key] for rank in ranks) / 2

@@ -1,0 +1,126 @@
+"""The DARTS search network: every edge of every cell holds all operations, weighted by alpha."""
+
+from collections.abc import Mapping
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from rarts_mm.registry import MODELS
+
+from .operations import OPERATIONS, FactorizedReduction, ReLUConvBN, build_operation
+
+NODES = 4
+# Node i of a cell reads the cell's two inputs and the nodes before it.
+EDGES = sum(2 + i for i in range(NODES))
+NORMAL, REDUCTION = "normal", "reduce"
+
+
+class MixedOperation(nn.Module):
+    """All operations on one edge; the output is their sum, weighted (thesis, section 3; DARTS, eq. 2)."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(
+            build_operation(name, channels, stride, affine=False, normed_pools=True)
+            for name in OPERATIONS
+        )
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """(N, C, H, W) and (operations,) -> (N, C, H / stride, W / stride)."""
+        # "none" stands first and adds nothing; its share is what the others lack.
+        pairs = zip(weights[1:], self.operations[1:], strict=True)
+        return sum(weight * operation(x) for weight, operation in pairs)
+
+
+class SearchCell(nn.Module):
+    """A cell of the search network: two inputs, four nodes, fourteen mixed edges.
+
+    Args:
+        before, last: channels of the outputs of the cell before the last one, and of the last one.
+        channels: width of the cell; its output has ``NODES`` times as many.
+        reduces: whether this cell halves height and width.
+        last_reduced: whether the last cell did.
+    """
+
+    def __init__(
+        self, before: int, last: int, channels: int, reduces: bool, last_reduced: bool
+    ) -> None:
+        super().__init__()
+        fit = FactorizedReduction if last_reduced else ReLUConvBN
+        self.fit_before = fit(before, channels, affine=False)
+        self.fit_last = ReLUConvBN(last, channels, affine=False)
+        self.kind = REDUCTION if reduces else NORMAL
+        self.edges = nn.ModuleList(
+            MixedOperation(channels, 2 if reduces and source < 2 else 1)
+            for node in range(NODES)
+            for source in range(2 + node)
+        )
+
+    def forward(self, before: Tensor, last: Tensor, weights: Tensor) -> Tensor:
+        """The last two cells' outputs and (EDGES, operations) -> (N, NODES * channels, H, W)."""
+        states = [self.fit_before(before), self.fit_last(last)]
+        edge = 0
+        for _ in range(NODES):
+            sources = list(states)
+            states.append(
+                sum(self.edges[edge + i](x, weights[edge + i]) for i, x in enumerate(sources))
+            )
+            edge += len(sources)
+        return torch.cat(states[-NODES:], dim=1)
+
+
+@MODELS.register_module()
+class DARTSSearchNetwork(BaseModule):
+    """The search network of DARTS as a backbone of MMPretrain's ``ImageClassifier``.
+
+    Alpha is not registered here: :class:`~rarts_mm.cells.CellSpace` makes one of (14, 8) for each
+    kind of cell, shared by all cells of the kind, and this network refers to it.
+
+    Args:
+        channels: C, the width of the first cells.
+        layers: number of cells; those at a third and at two thirds reduce.
+        in_channels: of the images.
+    """
+
+    def __init__(
+        self,
+        channels: int = 16,
+        layers: int = 8,
+        in_channels: int = 3,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if layers < 3:
+            raise ValueError(
+                f"DARTSSearchNetwork: layers={layers} must be at least 3, two of which reduce"
+            )
+        stem = 3 * channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem)
+        )
+        self.cells = nn.ModuleList()
+        before, last, reduced = stem, stem, False
+        for i in range(layers):
+            reduces = i in (layers // 3, 2 * layers // 3)
+            channels = 2 * channels if reduces else channels
+            self.cells.append(SearchCell(before, last, channels, reduces, reduced))
+            before, last, reduced = last, NODES * channels, reduces
+        self.out_channels = last
+        self.bind({kind: torch.zeros(EDGES, len(OPERATIONS)) for kind in (NORMAL, REDUCTION)})
+
+    def bind(self, alphas: Mapping[str, Tensor]) -> None:
+        """Refer to these scores, (14, 8) for each kind of cell, from now on."""
+        # Past nn.Module.__setattr__, which would register them.
+        self.__dict__["alphas"] = dict(alphas)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """(N, in_channels, H, W) -> ((N, out_channels, H / 4, W / 4),)."""
+        before = last = self.stem(x)
+        weights = {
+            kind: alpha.to(last.device).softmax(-1).to(last.dtype)
+            for kind, alpha in self.alphas.items()
+        }
+        for cell in self.cells:
+            before, last = last, cell(before, last, weights[cell.kind])
+        return (last,)
