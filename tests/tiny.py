@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import json
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -167,3 +169,15 @@ def runner(work_dir, epochs: int = 1, data: dict | None = None, **kwargs) -> Run
         experiment_name=f"tiny{next(_numbers)}",
     )
     return Runner(**{**settings, **kwargs})
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    """What a run has logged, a dict per line."""
+    (file,) = work_dir.glob("*/vis_data/scalars.json")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def log_text(work_dir: Path) -> str:
+    """A run's log as text."""
+    (file,) = work_dir.glob("*/*.log")
+    return file.read_text()

@@ -108,5 +108,5 @@ def test_without_a_gradient_a_warm_up_fails_at_once():
         if "alpha" in layer.__dict__:
             layer.__dict__["alpha"] = layer.__dict__["alpha"].detach()
     wrapper.begin_step(epoch=0, iteration=0)
-    with pytest.raises(RuntimeError, match="architecture parameters|depends on nothing"):
+    with pytest.raises(RuntimeError, match=r"architecture parameters|depends on nothing"):
         model.train_step(tiny.batches(), wrapper)

@@ -1,9 +1,7 @@
 """What the hooks log, record and refuse."""
 
-import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from rarts_mm.engine import LagrangianHook, ScoreHook
 from rarts_mm.engine.hooks import NonFiniteLossError
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 from tests import tiny
+from tests.tiny import log_text, scalars
 
 BETA, GAMMA, LAM = 0.3, 0.02, 0.6
 
@@ -31,16 +30,6 @@ def optim_wrapper(**kwargs) -> dict:
         penalty=dict(type="L1Penalty", gamma=GAMMA),
         **kwargs,
     )
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    (file,) = work_dir.glob("*/vis_data/scalars.json")
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def log_text(work_dir: Path) -> str:
-    (file,) = work_dir.glob("*/*.log")
-    return file.read_text()
 
 
 class AfterEpoch(Hook):
