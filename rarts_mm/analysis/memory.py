@@ -19,7 +19,8 @@ class MemoryEstimate:
     Attributes:
         weights: Player -> its parameters.
         states: Player -> states of its optimiser, once it has stepped.
-        gradients: Gradients of the largest player: one player has gradients at a time.
+        gradients: Gradients that are there at one time: the largest player's, or all of them.
+        copies: Copies of weights that a step holds besides.
         available: Free memory of the device, before anything that has yet to be put there; None
             where it cannot be found out.
         device: Where the players are.
@@ -28,13 +29,15 @@ class MemoryEstimate:
     weights: dict[str, int]
     states: dict[str, int]
     gradients: int
+    copies: int
     available: int | None
     device: str
 
     @property
     def total(self) -> int:
-        """Weights, gradients and optimiser states."""
-        return sum(self.weights.values()) + sum(self.states.values()) + self.gradients
+        """Weights, gradients, copies and optimiser states."""
+        weights = sum(self.weights.values()) + self.copies
+        return weights + sum(self.states.values()) + self.gradients
 
     @property
     def to_come(self) -> int:
@@ -46,9 +49,10 @@ class MemoryEstimate:
             f"{name} {_gib(self.weights[name])} + {_gib(self.states[name])} optimiser states"
             for name in self.weights
         )
+        copies = f", copies of weights {_gib(self.copies)}" if self.copies else ""
         text = (
             f"memory of the search: {_gib(self.total)} for weights, gradients and optimiser states "
-            f"({parts}, gradients of one player at a time {_gib(self.gradients)}); activations "
+            f"({parts}, gradients at one time {_gib(self.gradients)}{copies}); activations "
             "come on top. "
         )
         if self.available is None:
@@ -64,6 +68,8 @@ class MemoryEstimate:
 
 def estimate_search_memory(
     players: Mapping[str, tuple[Sequence[Tensor], Optimizer]],
+    at_once: bool = False,
+    copies: int = 0,
 ) -> MemoryEstimate:
     """Estimate what weights, gradients and optimiser states of a search need.
 
@@ -72,6 +78,8 @@ def estimate_search_memory(
 
     Args:
         players: Name (``auxiliary``, ``primary``, ``alpha``) -> its parameters and optimiser.
+        at_once: Whether all players hold gradients at the same time.
+        copies: How many copies of the largest player's weights a step holds.
 
     Raises:
         ValueError: There are no players, or they have no parameters.
@@ -85,7 +93,8 @@ def estimate_search_memory(
     return MemoryEstimate(
         weights={name: _bytes(params) for name, params in parameters.items()},
         states={name: _state_bytes(optimizer) for name, (_, optimizer) in players.items()},
-        gradients=max(trained.values()),
+        gradients=sum(trained.values()) if at_once else max(trained.values()),
+        copies=copies * max(trained.values()),
         available=_available(device),
         device=_device_name(device),
     )

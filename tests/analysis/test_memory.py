@@ -58,6 +58,13 @@ def test_total():
     assert estimate.states == {"auxiliary": 0, "primary": 200, "alpha": 48 + 4}
     assert estimate.gradients == 4000
     assert estimate.total == 4012 + 200 + 24 + 200 + 52 + 4000
+    players = {
+        "auxiliary": (big, torch.optim.SGD(big, lr=0.1)),
+        "alpha": (alpha, torch.optim.Adam(alpha, lr=0.1)),
+    }
+    estimate = estimate_search_memory(players, at_once=True, copies=2)
+    assert (estimate.gradients, estimate.copies) == (4024, 8000)
+    assert estimate.total == 4012 + 24 + 52 + 4024 + 8000
     assert estimate.available > 0
 
 

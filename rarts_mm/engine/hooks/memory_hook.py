@@ -15,8 +15,11 @@ class MemoryHook(Hook):
     """
 
     def before_run(self, runner) -> None:
-        wrapper = getattr(runner.optim_wrapper, "stepper", None)
-        if wrapper is None:
+        stepper = getattr(runner.optim_wrapper, "stepper", None)
+        if stepper is None:
             return
-        players = {name: (p.params, p.optimizer) for name, p in wrapper.players.items()}
-        runner.logger.info("%s", estimate_search_memory(players))
+        rule = runner.optim_wrapper.alternation
+        players = {name: (p.params, p.optimizer) for name, p in stepper.players.items()}
+        runner.logger.info(
+            "%s", estimate_search_memory(players, rule.gradients_at_once, rule.copies)
+        )

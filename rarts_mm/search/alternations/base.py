@@ -15,12 +15,16 @@ class Alternation(ABC):
         simultaneous: whether u and w are coupled at their old values (Jacobi) rather than each at the
             newest value of the other (Gauss-Seidel); decides how large eta * beta may be.
         second_order: whether a step differentiates twice.
+        gradients_at_once: whether all players hold gradients at the same time.
+        copies: of the weights, that a step holds besides their gradients.
     """
 
     players: ClassVar[tuple[str, ...]]
     uses: ClassVar[frozenset[str]] = frozenset()
     simultaneous: ClassVar[bool] = False
+    gradients_at_once: ClassVar[bool] = False
     second_order: bool = False
+    copies: int = 0
 
     @abstractmethod
     def __call__(self, s: Stepper) -> None:

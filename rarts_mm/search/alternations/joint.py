@@ -16,6 +16,7 @@ class Joint(Alternation):
 
     players = (AUXILIARY, ALPHA)
     uses = frozenset({"lam"})
+    gradients_at_once = True
 
     def __call__(self, s: Stepper) -> None:
         s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY, ALPHA), factor=s.lagrangian.lam)

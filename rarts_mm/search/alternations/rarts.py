@@ -52,6 +52,7 @@ class RARTSJacobi(Alternation):
     players = (AUXILIARY, PRIMARY, ALPHA)
     uses = frozenset({"lam", "beta"})
     simultaneous = True
+    gradients_at_once = True
 
     def __call__(self, s: Stepper) -> None:
         s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY, ALPHA), factor=s.lagrangian.lam)

@@ -57,6 +57,8 @@ class DARTS2(Alternation):
         self.xi = xi
         self.derivative = derivative
         self.second_order = derivative == "exact"
+        # The weights where they stood; exact also the gradient of L_a, as a graph and as values.
+        self.copies = 3 if self.second_order else 1
         self.first = check_order(first, self)
 
     def __call__(self, s: Stepper) -> None:
