@@ -7,6 +7,7 @@ import torch
 
 from rarts_mm.models import checkpoint_activations
 from rarts_mm.search import AUXILIARY, PRIMARY
+from rarts_mm.widths import scores_of
 from tests import tiny
 
 STAGES = ["backbone.stages.0", "backbone.stages.1"]
@@ -95,3 +96,16 @@ def test_both_networks_are_covered_each_by_itself():
 def test_an_unknown_name_is_an_error_with_names_near_it():
     with pytest.raises(ValueError, match=r"'backbone.stage.0' is no module.*backbone.stages.0"):
         tiny.search_model(activation_checkpointing=["backbone.stage.0"])
+
+
+def test_a_copy_computes_with_its_own_weights_and_keeps_its_scores():
+    names = ["backbone.stages.0.blocks.0.ffn", "backbone.stages.1"]
+    model = tiny.search_model(activation_checkpointing=names)
+    images = torch.stack(tiny.batch()["inputs"]).double()
+    before = model.auxiliary(images, None, mode="tensor")[0]
+    twin = copy.deepcopy(model.auxiliary)
+    assert scores_of(twin).keys() == scores_of(model.auxiliary).keys()
+    assert len(scores_of(twin)) == 4
+    torch.nn.init.zeros_(twin.backbone.stages[1].blocks[0].ffn.layers[1].weight)
+    assert not torch.equal(twin(images, None, mode="tensor")[0], before)
+    torch.testing.assert_close(model.auxiliary(images, None, mode="tensor")[0], before)

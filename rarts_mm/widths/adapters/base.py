@@ -49,7 +49,10 @@ class WidthAdapter(ABC):
         host_class = self._host_class(host)
         if reason := self.unsuited.get(qualified_name(host_class)):
             return reason
-        if "forward" in vars(host) or type(host).forward is not host_class.forward:
+        own = vars(host).get("forward")
+        # Activation checkpointing replaces how, not what, a layer computes, and says so.
+        changed = own is not None and not getattr(own, "same_function", False)
+        if changed or type(host).forward is not host_class.forward:
             return (
                 f"it has a forward of its own in place of {host_class.__name__}'s, so what its "
                 "dimensions mean is not known"
@@ -74,7 +77,10 @@ class WidthAdapter(ABC):
 
     @abstractmethod
     def weight(self, host: nn.Module) -> Tensor:
-        """A weight of ``host``, for the device and dtype of its scores."""
+        """The weight of ``host`` that writes the scored dimensions.
+
+        (groups * size, inputs): row ``group * size + i`` writes dimension i of a group.
+        """
 
     @abstractmethod
     def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
