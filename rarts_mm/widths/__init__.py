@@ -1,6 +1,7 @@
 """Width search: scores on dimensions, ranking, exact slicing and its proof."""
 
 from .adapters import WidthAdapter
+from .criteria import CRITERIA, importance
 from .kept import check_kept
 from .masking import masked
 from .proof import Proof, ProofError, prove_equal, prove_slicing
@@ -15,6 +16,7 @@ from .space import WidthSpace
 from .unit import LeftOut, Unit
 
 __all__ = [
+    "CRITERIA",
     "LeftOut",
     "Proof",
     "ProofError",
@@ -28,6 +30,7 @@ __all__ = [
     "bind_scores",
     "check_kept",
     "find_units",
+    "importance",
     "insert_scores",
     "masked",
     "prove_equal",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .kept import Kept
 from .masking import masked
-from .scores import scores_of
+from .scores import Site, scored_sites, scores_of
 from .slicing import slice_network
 
 TOLERANCE = 1e-10
@@ -75,8 +75,10 @@ def prove_slicing(
     """Prove that slicing changed nothing but the size of a network.
 
     Compared is the part that holds all units: the backbone, all its outputs, if they all lie
-    there; else ``extract_feat`` of an OpenMMLab model with a neck, if they lie in these two; else
-    the network. It is run in float64 and evaluation mode. Neither network is changed.
+    there; else ``extract_feat`` of an OpenMMLab model with a neck, if they lie in these two. Of
+    detectors, layers of the heads that hold units are compared one by one besides, each on random
+    inputs of its own; else it is the network. All is run in float64 and evaluation mode. Neither
+    network is changed.
 
     Args:
         scored: The network with all its scores.
@@ -90,13 +92,53 @@ def prove_slicing(
     Raises:
         ProofError: See :func:`prove_equal`.
     """
-    path = ""
-    if forward is None:
-        path, forward = _comparand(scored, list(scores_of(scored)))
+    if forward is not None:
+        return _prove_part(scored, kept, sliced, tolerance, sizes, "", forward, None)
+    sites = scored_sites(scored)
+    heads = _heads(scored, sites)
+    proofs = []
+    rest = [site.unit.name for site in sites if site.path not in heads]
+    if rest:
+        path, run = _comparand(scored, rest)
+        proofs.append(_prove_part(scored, kept, sliced, tolerance, sizes, path, run, None))
+    for path, example in heads.items():
+        run = _call_with_several
+        proofs.append(_prove_part(scored, kept, sliced, tolerance, sizes, path, run, [example]))
+    return _worst(proofs)
+
+
+def _heads(network: nn.Module, sites: Sequence[Site]) -> dict[str, tuple]:
+    """Hosts outside backbone and neck that can be compared by themselves, with example inputs."""
+    found = {}
+    for site in sites:
+        if site.path.partition(".")[0] in ("backbone", "neck") or not hasattr(network, "backbone"):
+            continue
+        example = site.adapter.example(site.host)
+        if example is not None:
+            found[site.path] = example
+    return found
+
+
+def _prove_part(
+    scored: nn.Module,
+    kept: Kept,
+    sliced: nn.Module,
+    tolerance: float,
+    sizes: Sequence[tuple[int, int]] | None,
+    path: str,
+    forward: Forward,
+    inputs: Sequence[Any] | None,
+) -> Proof:
+    """Compare one part of the networks; units elsewhere in it are sliced with it."""
     reference = _evaluation_copy(scored.get_submodule(path), torch.float64)
-    inputs = _images(reference, sizes, forward)
+    device = next(reference.parameters()).device
+    inputs = _images(reference, sizes, forward) if inputs is None else _moved(inputs, device)
     prefix = f"{path}." if path else ""
-    local = {name.removeprefix(prefix): indices for name, indices in kept.items()}
+    local = {
+        name.removeprefix(prefix): indices
+        for name, indices in kept.items()
+        if name.startswith(prefix)
+    }
 
     # Folding in float32 rounds, by more than the tolerance. So the scored network is sliced in
     # float64, the sliced one must have the very same weights up to its own precision, and is judged
@@ -113,6 +155,20 @@ def prove_slicing(
         return prove_equal(
             reference, candidate, inputs, tolerance=tolerance, forward=forward, compared=path
         )
+
+
+def _worst(proofs: Sequence[Proof]) -> Proof:
+    """One proof that says what all of them say."""
+    if len(proofs) == 1:
+        return proofs[0]
+    return Proof(
+        error=max(p.error for p in proofs),
+        error_float32=max(p.error_float32 for p in proofs),
+        tolerance=max(p.tolerance for p in proofs),
+        compared=", ".join(p.compared or "network" for p in proofs),
+        inputs=tuple(shape for p in proofs for shape in p.inputs),
+        outputs=sum(p.outputs for p in proofs),
+    )
 
 
 def prove_equal(
@@ -214,6 +270,16 @@ def _call(network: nn.Module, item: Any) -> Any:
     return network(item)
 
 
+def _call_with_several(network: nn.Module, arguments: tuple) -> Any:
+    return network(*arguments)
+
+
+def _moved(item: Any, device: torch.device) -> Any:
+    if isinstance(item, Tensor):
+        return item.to(device)
+    return type(item)(_moved(one, device) for one in item)
+
+
 def _evaluation_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     # MMDetection's Swin returns None from train() and eval(): no chaining.
     network = copy.deepcopy(network)
@@ -237,7 +303,8 @@ def _images(
     generator = torch.Generator().manual_seed(0)
     network = _evaluation_copy(network, torch.float32)
     failure = None
-    for candidates in (sizes,) if sizes else IMAGE_SIZES:
+    groups = (tuple(sizes),) if sizes else (*IMAGE_SIZES, *_declared_sizes(network))
+    for candidates in groups:
         images = [
             torch.randn(BATCH, channels, *size, generator=generator).to(parameter.device)
             for size in candidates
@@ -258,9 +325,22 @@ def _images(
             return images
     raise ProofError(
         f"The {type(network).__name__} accepts none of the image sizes "
-        f"{[size for group in ((sizes,) if sizes else IMAGE_SIZES) for size in group]} "
+        f"{[size for group in groups for size in group]} "
         f"({failure}): give sizes that it accepts."
     ) from failure
+
+
+def _declared_sizes(network: nn.Module) -> list[tuple[tuple[int, int], ...]]:
+    """The sizes that parts of a network, such as a patch embedding, say they take."""
+    found = []
+    for module in network.modules():
+        size = getattr(module, "img_size", None)
+        size = (size, size) if isinstance(size, int) else size
+        if isinstance(size, list | tuple) and len(size) == 2:
+            group = (tuple(int(side) for side in size),)
+            if group not in found:
+                found.append(group)
+    return found
 
 
 def _tensors(outputs: Any) -> list[Tensor]:

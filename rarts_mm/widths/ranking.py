@@ -16,7 +16,8 @@ def rank_scores(alphas: Mapping[str, Tensor], ratio: float, min_keep: int = 1) -
     the end of their unit, relative to its size, go first, so equal scores prune evenly.
 
     Args:
-        alphas: Unit name -> (size,) scores.
+        alphas: Unit name -> (size,) scores, or the numbers of another criterion
+            (:func:`~rarts_mm.widths.importance`).
         ratio: Share of all scores to remove, in (0, 1).
         min_keep: Dimensions that every unit keeps at least; smaller units stay whole.
 

@@ -132,11 +132,12 @@ def locate(network: nn.Module, include: str | Iterable[str]) -> tuple[list[Site]
         for adapter in known:
             if not adapter.claims(module):
                 continue
-            name = ".".join(filter(None, (path, adapter.part)))
-            if reason := adapter.refusal(module):
-                left_out.append(LeftOut(name, type(module).__name__, reason))
-            else:
-                sites.append(Site(adapter.unit(name, module), path, module, adapter))
+            for one in adapter.split(module):
+                name = ".".join(filter(None, (path, one.part)))
+                if reason := one.refusal(module):
+                    left_out.append(LeftOut(name, type(module).__name__, reason))
+                else:
+                    sites.append(Site(one.unit(name, module), path, module, one))
     return sites, left_out
 
 

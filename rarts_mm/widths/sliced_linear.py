@@ -1,18 +1,13 @@
-"""A linear layer that insists on weights of its own width."""
-
-from collections.abc import Sequence
+"""A linear layer of a pruned network."""
 
 import torch
 from torch import Tensor, nn
 
+from .strict_loading import StrictWidths
 
-class SlicedLinear(nn.Linear):
-    """A linear layer of a pruned network.
 
-    It computes what :class:`torch.nn.Linear` does. Loading a state dict that lacks its weights or
-    has them in another shape raises a RuntimeError, also with ``strict=False``: MMEngine loads that
-    way and would only warn, leaving random weights.
-    """
+class SlicedLinear(StrictWidths, nn.Linear):
+    """A linear layer of a pruned network; it computes what :class:`torch.nn.Linear` does."""
 
     @classmethod
     def cut(
@@ -51,22 +46,3 @@ class SlicedLinear(nn.Linear):
                 sliced.bias = nn.Parameter(bias.clone(), requires_grad=linear.bias.requires_grad)
         sliced.train(linear.training)
         return sliced
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        for name, parameter in self._parameters.items():
-            if parameter is None:
-                continue
-            found = state_dict.get(prefix + name)
-            if found is None or found.shape != parameter.shape:
-                raise RuntimeError(_width_message(prefix + name, parameter.shape, found))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _width_message(name: str, expected: Sequence[int], found: Tensor | None) -> str:
-    what = "nothing of that name" if found is None else f"shape {tuple(found.shape)}"
-    return (
-        f"The pruned layer's {name} has shape {tuple(expected)}, but the checkpoint holds {what}: "
-        "config and checkpoint are from different prunings (or the checkpoint is of a network that "
-        "was not pruned). Load the checkpoint that was written beside this config, or one trained "
-        "from it."
-    )

@@ -6,6 +6,7 @@ from torch import nn
 
 from rarts_mm.registry import SPACES
 
+from .scored_inputs import ScoredInputs
 from .scored_linear import ScoredLinear
 from .scores import bind_scores, insert_scores
 
@@ -28,11 +29,11 @@ class WidthSpace:
         return insert_scores(network, include=self.include, init=self.init)
 
     def scored_weights(self, network: nn.Module) -> list[str]:
-        """Names of the parameters whose outputs alpha scores, in a network with scores."""
+        """Names of the weights beside which alpha stands, in a network with scores."""
         return [
             f"{path}.weight" if path else "weight"
             for path, layer in network.named_modules()
-            if isinstance(layer, ScoredLinear)
+            if isinstance(layer, ScoredLinear | ScoredInputs)
         ]
 
     def bind(self, network: nn.Module, alphas: Mapping[str, nn.Parameter]) -> None:

@@ -1,12 +1,52 @@
 """One adapter per kind of layer that can carry scores."""
 
+from .attention import (
+    FusedAttentionAdapter,
+    MultiheadAttentionAdapter,
+    TimmAttentionAdapter,
+    TimmWindowAttentionAdapter,
+)
 from .base import LinearPairAdapter, WidthAdapter
+from .chains import ChainAdapter
+from .channels import ChannelAdapter, Channels
+from .convnext import ConvNeXtAdapter
 from .ffn import FFNAdapter
+from .heads import BoxHeadAdapter, MaskHeadAdapter, RPNAdapter
+from .inverted_residual import InvertedResidualAdapter, MobileNetV2Adapter
+from .necks import FPNAdapter
+from .preresnet import (
+    PreActivationFirstAdapter,
+    PreActivationSecondAdapter,
+    PreActivationSelectionAdapter,
+)
+from .resnet import BasicBlockAdapter, BottleneckFirstAdapter, BottleneckSecondAdapter
+from .timm_mlp import TimmMlpAdapter
 from .window_attention import WindowAttentionAdapter
 
 __all__ = [
+    "BasicBlockAdapter",
+    "BottleneckFirstAdapter",
+    "BottleneckSecondAdapter",
+    "ChannelAdapter",
+    "Channels",
+    "ConvNeXtAdapter",
     "FFNAdapter",
+    "FusedAttentionAdapter",
+    "InvertedResidualAdapter",
     "LinearPairAdapter",
+    "MobileNetV2Adapter",
+    "MultiheadAttentionAdapter",
+    "PreActivationFirstAdapter",
+    "PreActivationSecondAdapter",
+    "PreActivationSelectionAdapter",
+    "TimmAttentionAdapter",
+    "TimmMlpAdapter",
+    "TimmWindowAttentionAdapter",
+    "BoxHeadAdapter",
+    "MaskHeadAdapter",
+    "RPNAdapter",
+    "FPNAdapter",
+    "ChainAdapter",
     "WidthAdapter",
     "WindowAttentionAdapter",
 ]

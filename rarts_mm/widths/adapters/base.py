@@ -1,6 +1,7 @@
 """What the width search must know of a kind of layer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -36,6 +37,20 @@ class WidthAdapter(ABC):
     hosts: ClassVar[tuple[str, ...]]
     unsuited: ClassVar[dict[str, str]] = {}
     part: ClassVar[str] = ""
+
+    def split(self, host: nn.Module) -> Sequence["WidthAdapter"]:
+        """One adapter for each group of dimensions in the host.
+
+        A host with a fixed number of groups has a registered adapter for each; where the number
+        depends on the host's settings, one registered adapter makes others of itself.
+        """
+        del host
+        return (self,)
+
+    def example(self, host: nn.Module) -> tuple | None:
+        """Arguments for the host's forward, random numbers in float32, for the proof of hosts that a
+        batch of images does not reach; None where there is no saying."""
+        del host
 
     def claims(self, module: nn.Module) -> bool:
         """Whether ``module`` is a host or unsuited, or of a subclass of either."""
@@ -129,6 +144,11 @@ class LinearPairAdapter(WidthAdapter):
         """Multiply-adds per token and dimension outside the two linear layers."""
         return 0
 
+    def row_factors(self, host: nn.Module, size: int, kept: Tensor) -> Tensor | None:
+        """Factors of the writer's kept rows, (writer_groups * kept,), that undo what the host makes
+        of fewer dimensions; None where it makes nothing of it."""
+        del host, size, kept
+
     def resized(
         self, host: nn.Module, size: int, writer: SlicedLinear, reader: SlicedLinear
     ) -> nn.Module:
@@ -193,6 +213,9 @@ class LinearPairAdapter(WidthAdapter):
         scale = None
         if alpha is not None:
             scale = alpha.detach().to(writer.weight)[kept].repeat(rows)
+            factors = self.row_factors(host, size, kept)
+            if factors is not None:
+                scale = scale * factors.to(scale)
         return self.resized(
             host,
             len(kept),

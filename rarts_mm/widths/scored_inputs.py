@@ -1,0 +1,91 @@
+"""Layers whose inputs are multiplied by scores: channels on their way into the next layer."""
+
+import torch
+from torch import Tensor, nn
+
+from .sliced_layers import SlicedConv2d, SlicedConvTranspose2d
+from .sliced_linear import SlicedLinear
+
+
+class ScoredInputs(nn.Module):
+    """``y = layer(x * alpha)``: scores on the input channels of a layer (thesis, section 4.2).
+
+    Behind batch norm and activation, where a channel enters the next layer, a score of zero removes
+    it exactly; in front of a batch norm the normalisation would undo the score.
+
+    Alpha is referred to, not registered, as in :class:`~rarts_mm.widths.ScoredLinear`. A layer gets
+    scores by :func:`score_inputs`, which leaves the layer object, its Parameters and their names.
+    """
+
+    def bind(self, alpha: Tensor) -> None:
+        """Refer to ``alpha``, (channels,), from now on; a linear layer behind a flattened map has
+        several inputs per channel, one after the other."""
+        inputs = self.in_features if isinstance(self, nn.Linear) else self.in_channels
+        if alpha.ndim != 1 or inputs % alpha.numel():
+            raise ValueError(
+                f"alpha has shape {tuple(alpha.shape)}, which does not fit the layer's {inputs} inputs."
+            )
+        # Past nn.Module.__setattr__, which would register it.
+        self.__dict__["alpha"] = alpha
+
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        # Under autocast the input may be of lower precision: alpha must not promote all that follows.
+        scores = self.alpha.to(x.dtype)
+        if isinstance(self, nn.Linear):
+            scores = scores.repeat_interleave(self.in_features // len(scores))
+        else:
+            scores = scores[:, None, None]
+        return super().forward(x * scores, *args, **kwargs)
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        alpha = self.alpha
+        with torch.no_grad():
+            # The same object, as nn.Module does it for its own: an owner's reference stays true.
+            alpha.data = fn(alpha.data)
+            if alpha.grad is not None:
+                alpha.grad.data = fn(alpha.grad.data)
+        return self
+
+
+# The plain class stands among the bases by name, as MMEngine's initialisers look there.
+class InputScoredLinear(ScoredInputs, nn.Linear):
+    """A linear layer with scores on its inputs."""
+
+
+class InputScoredConv2d(ScoredInputs, nn.Conv2d):
+    """A convolution with scores on its input channels."""
+
+
+class InputScoredConvTranspose2d(ScoredInputs, nn.ConvTranspose2d):
+    """A transposed convolution with scores on its input channels."""
+
+
+class InputScoredSlicedLinear(ScoredInputs, SlicedLinear, nn.Linear):
+    """A linear layer of a pruned network that is searched again."""
+
+
+class InputScoredSlicedConv2d(ScoredInputs, SlicedConv2d, nn.Conv2d):
+    """A convolution of a pruned network that is searched again."""
+
+
+class InputScoredSlicedConvTranspose2d(ScoredInputs, SlicedConvTranspose2d, nn.ConvTranspose2d):
+    """A transposed convolution of a pruned network that is searched again."""
+
+
+# In this order: the first class that a layer is of counts.
+_SCORED = {
+    SlicedLinear: InputScoredSlicedLinear,
+    SlicedConv2d: InputScoredSlicedConv2d,
+    SlicedConvTranspose2d: InputScoredSlicedConvTranspose2d,
+    nn.Linear: InputScoredLinear,
+    nn.Conv2d: InputScoredConv2d,
+    nn.ConvTranspose2d: InputScoredConvTranspose2d,
+}
+
+
+def score_inputs(layer: nn.Module, alpha: Tensor) -> None:
+    """Let a layer multiply its inputs by ``alpha``, (channels,), in place."""
+    kind = next(k for k in _SCORED if isinstance(layer, k))
+    layer.__class__ = _SCORED[kind]
+    layer.bind(alpha)

@@ -1,0 +1,32 @@
+"""The layers of pruned networks: they compute what torch's do, and insist on weights of their width."""
+
+from torch import nn
+
+from .sliced_linear import SlicedLinear
+from .strict_loading import StrictWidths
+
+
+class SlicedConv2d(StrictWidths, nn.Conv2d):
+    """A convolution of a pruned network."""
+
+
+class SlicedConvTranspose2d(StrictWidths, nn.ConvTranspose2d):
+    """A transposed convolution of a pruned network."""
+
+
+class SlicedBatchNorm2d(StrictWidths, nn.BatchNorm2d):
+    """A batch norm of a pruned network."""
+
+
+class SlicedSyncBatchNorm(StrictWidths, nn.SyncBatchNorm):
+    """A synchronised batch norm of a pruned network."""
+
+
+# In this order: the first class that a layer is of counts.
+SLICED = {
+    nn.Linear: SlicedLinear,
+    nn.Conv2d: SlicedConv2d,
+    nn.ConvTranspose2d: SlicedConvTranspose2d,
+    nn.SyncBatchNorm: SlicedSyncBatchNorm,
+    nn.BatchNorm2d: SlicedBatchNorm2d,
+}

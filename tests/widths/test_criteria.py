@@ -1,0 +1,143 @@
+"""What dimensions are ranked by: each criterion against its definition, on random networks."""
+
+import copy
+
+import pytest
+import torch
+from mmcv.cnn.bricks.transformer import FFN
+from torch import nn
+
+from rarts_mm.widths import CRITERIA, importance, rank_scores
+
+
+@pytest.fixture
+def network(classifier, score):
+    built = classifier()
+    score(built)
+    return built
+
+
+def test_alpha_is_the_absolute_score(classifier, score):
+    network = classifier()
+    alphas = score(network)
+    found = importance(network)
+    assert list(found) == list(alphas)
+    assert any((alpha < 0).any() for alpha in alphas.values())
+    for name, alpha in alphas.items():
+        assert torch.equal(found[name], alpha.detach().abs())
+
+
+def norms(network, name):
+    """L1 norms of the rows that write each dimension, one by one."""
+    layer = network.get_submodule(name)
+    if name.endswith("ffn"):
+        rows = layer.layers[0][0].weight
+        return torch.stack([row.abs().sum() for row in rows])
+    weight, heads = layer.qkv.weight, layer.num_heads
+    size = weight.shape[0] // 3 // heads
+    # Rows are laid out [3, heads, size].
+    rows = weight.view(3, heads, size, -1)
+    return torch.stack([rows[:, :, i].abs().sum() for i in range(size)])
+
+
+def test_magnitude_orders_each_layer_by_the_l1_norm_of_its_rows(network):
+    found = importance(network, "magnitude")
+    kinds = {"ffn": 0, "w_msa": 0}
+    for name, ranks in found.items():
+        kinds[name.rpartition(".")[2]] += 1
+        expected = norms(network, name)
+        assert torch.equal(ranks.argsort(), expected.argsort())
+        size = len(ranks)
+        torch.testing.assert_close(
+            ranks.sort().values, (torch.arange(size, dtype=torch.float64) + 0.5) / size
+        )
+    assert kinds == {"ffn": 4, "w_msa": 4}
+
+
+def test_magnitude_takes_the_same_share_of_every_layer(network):
+    # However large the weights of one layer are.
+    with torch.no_grad():
+        network.backbone.stages[0].blocks[0].ffn.layers[0][0].weight.mul_(100)
+    ranks = importance(network, "magnitude")
+    for ratio in (0.25, 0.5):
+        for name, kept in rank_scores(ranks, ratio).items():
+            assert len(kept) == round((1 - ratio) * len(ranks[name]))
+
+
+def test_magnitude_reads_neither_alpha_nor_biases(network):
+    before = importance(network, "magnitude")
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+        for alpha in CRITERIA["alpha"](network, 0):
+            unit = network.get_submodule(alpha)
+            (unit.qkv if hasattr(unit, "qkv") else unit.layers[0][0]).alpha.normal_()
+    after = importance(network, "magnitude")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_equal_magnitudes_lose_their_last_dimensions_first(network):
+    layer = network.backbone.stages[0].blocks[0].ffn.layers[0][0]
+    with torch.no_grad():
+        layer.weight.fill_(0.5)
+    ranks = importance(network, "magnitude")["backbone.stages.0.blocks.0.ffn"]
+    assert torch.equal(ranks, ranks.sort(descending=True).values)
+
+
+def test_random_depends_on_the_seed_and_the_units_alone(network):
+    first = importance(network, "random", 5)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.normal_()
+    torch.rand(7)
+    again, different = importance(other, "random", 5), importance(network, "random", 6)
+    values = torch.cat(list(first.values()))
+    assert values.min() >= 0
+    assert values.max() < 1
+    assert values.unique().numel() == values.numel()
+    for name in first:
+        assert torch.equal(first[name], again[name])
+        assert not torch.equal(first[name], different[name])
+
+
+def test_scores_that_never_moved_cannot_be_ranked(classifier, score):
+    network = classifier()
+    alphas = score(network)
+    with torch.no_grad():
+        for alpha in alphas.values():
+            # Equal in size is equal to the ranking.
+            alpha.copy_(alpha.sign())
+    with pytest.raises(ValueError, match=r"scores are 1: .* --criterion magnitude") as error:
+        importance(network)
+    assert f"All {sum(a.numel() for a in alphas.values())} scores" in str(error.value)
+    for other in ("magnitude", "random"):
+        importance(network, other)
+    with torch.no_grad():
+        next(iter(alphas.values()))[0] = 1.5
+    importance(network)
+
+
+def test_weights_that_are_not_finite(network):
+    with torch.no_grad():
+        network.backbone.stages[1].blocks[1].ffn.layers[0][0].weight[3, 2] = float("nan")
+    with pytest.raises(ValueError, match=r"stages\.1\.blocks\.1\.ffn are not finite"):
+        importance(network, "magnitude")
+
+
+def test_unknown_criterion_lists_the_known(network):
+    with pytest.raises(ValueError, match=r"'magnitudes'; known are alpha, magnitude, random"):
+        importance(network, "magnitudes")
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, True])
+def test_bad_seed(network, seed):
+    with pytest.raises(ValueError, match=f"at least 0, got {seed}"):
+        importance(network, "random", seed)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_nothing_to_rank(criterion):
+    with pytest.raises(ValueError, match="carries no scores"):
+        importance(nn.Sequential(FFN(4, 8)), criterion)
