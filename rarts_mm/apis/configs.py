@@ -102,7 +102,8 @@ def plain_config(search: Config, recipe: str) -> Config:
     cfg["model"] = cfg["model"]["architecture"]
     cfg["optim_wrapper"] = cfg["optim_wrapper"]["weights"]
     loop = dict(cfg["train_cfg"], type="EpochBasedTrainLoop")
-    loop.pop("split", None)
+    for key in ("split", "strict_resume"):
+        loop.pop(key, None)
     cfg["train_cfg"] = loop
     hooks = [h for h in cfg.get("custom_hooks") or [] if _kind(h) not in _SEARCH_HOOKS]
     cfg["custom_hooks"] = hooks
@@ -157,8 +158,10 @@ def scale_learning_rate(cfg: Config, world_size: int) -> float | None:
     scale = cfg.get("auto_scale_lr")
     if not scale or not scale.get("enable") or not is_search(cfg):
         return None
-    factor = world_size * cfg.train_dataloader.batch_size / scale["base_batch_size"]
     wrapper = cfg.optim_wrapper
+    parts = wrapper.get("accumulative_counts", wrapper.weights.get("accumulative_counts", 1))
+    batch_size = world_size * parts * cfg.train_dataloader.batch_size
+    factor = batch_size / scale["base_batch_size"]
     if not wrapper.get("alpha"):
         # Alpha's default is the weights' optimiser: write it out before the weights' rate changes.
         wrapper.alpha = alpha_like(wrapper.weights.to_dict())

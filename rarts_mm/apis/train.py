@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from rarts_mm.engine import resume_from_whole_file
+
 from .configs import (
     is_search,
     prepare_registries,
@@ -64,14 +66,17 @@ def training_config(
         cfg.resume, cfg.load_from = True, resume
     check_work_dir(cfg.work_dir, resume=bool(cfg.get("resume")))
     check_files(cfg)
-    if resume == "auto" and not (Path(cfg.work_dir) / "last_checkpoint").is_file():
-        print(f"--resume: {cfg.work_dir} has no checkpoint yet; starting from the beginning")
     with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointKindHook"))
+    with_hook(cfg, dict(type="rarts_mm.CheckpointFilesHook"))
     if is_search(cfg):
         # Without it the Runner would wrap the search in DistributedDataParallel, which cannot
         # alternate.
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
+        if names := cfg.pop("activation_checkpointing", None):
+            # MMEngine's kind would leave alpha without a gradient.
+            names = [names] if isinstance(names, str) else names
+            cfg.model.activation_checkpointing = list(names)
     return cfg
 
 
@@ -83,5 +88,8 @@ def train(cfg: Config) -> Runner:
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     if factor is not None:
         runner.logger.info("Learning rates of the weights scaled by %g; alpha's stays.", factor)
+    # The loop of a search does so too, as it can also be run by the libraries' own tools.
+    if not is_search(cfg):
+        resume_from_whole_file(runner)
     runner.train()
     return runner

@@ -1,32 +1,38 @@
 """MMEngine's sockets: optim wrapper, loop over two halves, hooks, distributed wrapper."""
 
+from .checkpoints import CheckpointError, checkpoint_to_resume, resume_from_whole_file
 from .constructor import RARTSOptimWrapperConstructor, alpha_like
 from .distributed import SearchDistributed
 from .hooks import (
+    CheckpointFilesHook,
     CheckpointKindHook,
     LagrangianHook,
     MemoryHook,
     NonFiniteLossHook,
     PreciseStatisticsHook,
     ScoreHook,
-    SplitHook,
+    SearchRecordHook,
     StartUpHook,
 )
 from .loop import SearchLoop
 from .optim_wrapper import RARTSOptimWrapper
 
 __all__ = [
+    "CheckpointError",
+    "CheckpointFilesHook",
     "CheckpointKindHook",
     "LagrangianHook",
     "MemoryHook",
     "NonFiniteLossHook",
+    "PreciseStatisticsHook",
     "RARTSOptimWrapper",
     "RARTSOptimWrapperConstructor",
-    "PreciseStatisticsHook",
     "ScoreHook",
     "SearchDistributed",
     "SearchLoop",
-    "SplitHook",
+    "SearchRecordHook",
     "StartUpHook",
     "alpha_like",
+    "checkpoint_to_resume",
+    "resume_from_whole_file",
 ]

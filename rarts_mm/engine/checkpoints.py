@@ -3,6 +3,7 @@
 import pickle
 import re
 import zipfile
+from logging import WARNING
 from pathlib import Path
 
 import torch
@@ -52,10 +53,10 @@ def checkpoint_to_resume(work_dir: str | Path, given: str | Path | None = None) 
     if found is None and last is not None and last.parent != work_dir:
         found = _newest_valid(work_dir, last, broken)
     for path, reason in broken.items():
-        print_log(f"{path} is broken ({reason}).", logger="current", level=30)
+        print_log(f"{path} is broken ({reason}).", logger="current", level=WARNING)
     if found is not None:
         if broken or last is not None:
-            print_log(f"Resuming from {found} instead.", logger="current", level=30)
+            print_log(f"Resuming from {found} instead.", logger="current", level=WARNING)
         return str(found)
     if not broken:
         return None
@@ -64,6 +65,25 @@ def checkpoint_to_resume(work_dir: str | Path, given: str | Path | None = None) 
         + "; ".join(f"{path}: {reason}" for path, reason in broken.items())
         + ". Give a whole one, --resume CHECKPOINT, or start anew in another --work-dir"
     )
+
+
+def resume_from_whole_file(runner) -> str | None:
+    """Let a Runner that is to be resumed do so from :func:`checkpoint_to_resume`.
+
+    MMEngine takes the file that ``last_checkpoint`` names, whatever is in it.
+
+    Returns:
+        The checkpoint's path; None if the run is not resumed, or there is nothing to resume yet.
+    """
+    if not runner._resume or runner._has_loaded:
+        return None
+    runner._load_from = checkpoint_to_resume(runner.work_dir, runner._load_from)
+    if runner._load_from is None:
+        runner._resume = False
+        runner.logger.info(
+            "--resume: %s has no checkpoint yet; starting from the beginning.", runner.work_dir
+        )
+    return runner._load_from
 
 
 def what_is_broken(path: str | Path) -> str | None:
@@ -82,9 +102,7 @@ def what_is_broken(path: str | Path) -> str | None:
         content = read_local(path)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
         return f"it cannot be read: {error}"
-    if not isinstance(content, dict) or not isinstance(content.get("meta"), dict):
-        return "it holds no training state, so it is no checkpoint of a run"
-    return None
+    return None if isinstance(content, dict) else f"it holds a {type(content).__name__}"
 
 
 def read_local(path: str | Path) -> object:
@@ -99,7 +117,8 @@ def read_seed(path: str | Path) -> int | None:
         checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
     else:
         checkpoint = read_local(path)
-    return checkpoint.get("meta", {}).get("seed")
+    # The Runner's own seed may be an older one: it never gives up the first that it has seen.
+    return checkpoint.get("rarts_mm", {}).get("seed", checkpoint.get("meta", {}).get("seed"))
 
 
 def _is_foreign(path: str | Path) -> bool:
@@ -107,7 +126,7 @@ def _is_foreign(path: str | Path) -> bool:
     return "://" in str(path) or Path(path).is_dir()
 
 
-def _last(work_dir: Path) -> Path | None:
+def _last(work_dir: Path) -> Path | str | None:
     """What ``last_checkpoint`` names; MMEngine may have been killed while it wrote the name."""
     marker = work_dir / "last_checkpoint"
     name = marker.read_text(errors="replace").strip("\0 \n") if marker.is_file() else ""
@@ -117,12 +136,8 @@ def _last(work_dir: Path) -> Path | None:
         return None
     path = Path(name)
     # The folder may have been moved since.
-    return path if path.exists() else _beside(work_dir, path)
-
-
-def _beside(work_dir: Path, path: Path) -> Path:
     moved = work_dir / path.name
-    return moved if moved.exists() else path
+    return moved if moved.exists() and not path.exists() else path
 
 
 def _newest_valid(folder: Path, last: Path | None, broken: dict[Path, str]) -> Path | None:
@@ -142,7 +157,7 @@ def _newest_valid(folder: Path, last: Path | None, broken: dict[Path, str]) -> P
         for _, path in sorted(files, reverse=True):
             reason = what_is_broken(path)
             if reason is None:
-                valid.append((read_local(path)["meta"].get("iter", 0), path))
+                valid.append((read_local(path).get("meta", {}).get("iter", 0), path))
                 break
             broken[path] = reason
     return max(valid)[1] if valid else None

@@ -61,6 +61,29 @@ class SeededDataset:
         return SeededDataset, (self._dataset,)
 
 
+class _Pass(Sampler):
+    """One pass over an endless sampler that can skip, such as MMEngine's InfiniteSampler."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._number = 0
+
+    def set_epoch(self, number: int) -> None:
+        self._number = number
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator:
+        self._sampler.skip(self._number * len(self))
+        return islice(self._sampler, len(self))
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._sampler, name)
+
+
 class HalfBatches(Sampler):
     """Outermost batch sampler of one half: an epoch's batches, from any of them on.
 
@@ -93,6 +116,8 @@ class HalfBatches(Sampler):
         rank: int,
         half: int,
     ) -> None:
+        if hasattr(sampler, "skip"):
+            sampler = _Pass(sampler)
         if batch_sampler is None:
             self.batch_sampler = BatchSampler(sampler, batch_size, drop_last)
         else:
@@ -127,13 +152,10 @@ class HalfBatches(Sampler):
         for part in (sampler, inner):
             if hasattr(part, "set_epoch"):
                 part.set_epoch(number)
-        length = len(inner)
-        if hasattr(sampler, "skip"):
-            # An endless sampler, such as MMEngine's InfiniteSampler.
-            sampler.skip(number * length * inner.batch_size)
         # For those that draw from a global generator; the same on all ranks, which share the order.
         seed_sample(Stream.ORDER, self.seed, self.half, number)
         # One more than there is, so that a finite one comes to its end and cleans up.
+        length = len(inner)
         batches = list(islice(inner, length + 1))[:length]
         if not batches:
             raise RuntimeError(

@@ -52,9 +52,7 @@ def foresee(
     for i, group in enumerate(groups):
         first.setdefault(repr(sorted(group.items(), key=lambda item: item[0])), i)
     chosen = list(first.values())
-    stand_in = SimpleNamespace(
-        param_groups=[groups[i] for i in chosen], step=_step, _global_step=0
-    )
+    stand_in = SimpleNamespace(param_groups=[groups[i] for i in chosen], step=_step, _global_step=0)
     copies = []
     for scheduler in schedulers:
         one = copy.copy(scheduler)

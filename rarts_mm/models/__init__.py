@@ -6,4 +6,11 @@ from .preresnet import PreResNet
 from .search_model import Alphas, SearchModel
 from .swin_release import convert_on_load
 
-__all__ = ["Alphas", "BatchPair", "PreResNet", "SearchModel", "checkpoint_activations", "convert_on_load"]
+__all__ = [
+    "Alphas",
+    "BatchPair",
+    "PreResNet",
+    "SearchModel",
+    "checkpoint_activations",
+    "convert_on_load",
+]

@@ -1,6 +1,7 @@
 """The two losses of a search model on one pair of batches."""
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -63,5 +64,5 @@ def _split(batch: dict, parts: int) -> list[dict]:
     bounds = [number * i // parts for i in range(parts + 1)]
     return [
         {key: value[begin:end] for key, value in batch.items()}
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for begin, end in itertools.pairwise(bounds)
     ]

@@ -109,4 +109,3 @@ class PreResNet(BaseModule):
         """(N, in_channels, H, W) -> ((N, 16 base_channels, H / 4, W / 4),)."""
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         return (self.relu(self.bn(x)),)
-

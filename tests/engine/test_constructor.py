@@ -50,7 +50,10 @@ def moved(model, wrapper, prefixes):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(alternation=dict(type="Darts")), r"unknown alternation 'Darts'; known are .*'DARTS1'"),
+        (
+            dict(alternation=dict(type="Darts")),
+            r"unknown alternation 'Darts'; known are .*'DARTS1'",
+        ),
         (dict(alternation=dict()), "unknown alternation None"),
         (dict(penalty=dict(type="L2")), r"unknown penalty 'L2'; known are .*'L1Penalty'"),
         (dict(penalty=[dict(type="L1Penalty"), dict(type="L0")]), "unknown penalty 'L0'"),

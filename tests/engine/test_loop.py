@@ -10,7 +10,7 @@ from mmdet.engine.hooks import PipelineSwitchHook
 from mmengine.hooks import Hook
 from torch.utils.data import BatchSampler
 
-from rarts_mm.engine import MemoryHook, NonFiniteLossHook, SplitHook
+from rarts_mm.engine import MemoryHook, NonFiniteLossHook, SearchRecordHook
 from rarts_mm.search import AUXILIARY, PRIMARY
 from tests import tiny
 
@@ -161,7 +161,7 @@ def test_a_batch_sampler_is_reshuffled_too(tmp_path):
     recorder, runner = recorded(
         tmp_path, epochs=2, cfg=data(batch_sampler=dict(type=Groups)), split=dict(ratio=0.4)
     )
-    assert type(runner.train_dataloader.batch_sampler) is Groups
+    assert type(runner.train_dataloader.batch_sampler.batch_sampler) is Groups
     assert runner.max_iters == 12
     for half, length in ((AUXILIARY, 6), (PRIMARY, 4)):
         orders = [flat(epoch[:length]) for epoch in recorder.epochs(half, 6)]
@@ -221,7 +221,7 @@ def test_workers_of_the_two_halves_draw_different_augmentations(tmp_path):
 
 
 def test_what_a_search_needs_is_there_whatever_the_config_lists(tmp_path):
-    needed = (SplitHook, NonFiniteLossHook, MemoryHook)
+    needed = (SearchRecordHook, NonFiniteLossHook, MemoryHook)
     for hooks in ([], [dict(type="rarts_mm.NonFiniteLossHook"), dict(type="rarts_mm.MemoryHook")]):
         runner = tiny.runner(tmp_path, custom_hooks=hooks)
         runner.train()

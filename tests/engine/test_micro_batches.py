@@ -64,8 +64,6 @@ def test_the_base_configs_counts_become_the_searchs():
     weights = tiny.weights_config(accumulative_counts=4)
     assert tiny.wrap(tiny.search_model(), weights=weights).accumulative_counts == 4
     assert (
-        tiny.wrap(
-            tiny.search_model(), weights=weights, accumulative_counts=2
-        ).accumulative_counts
+        tiny.wrap(tiny.search_model(), weights=weights, accumulative_counts=2).accumulative_counts
         == 2
     )

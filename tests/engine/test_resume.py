@@ -1,78 +1,35 @@
-"""A search that was cut off and resumed ends where an uninterrupted one ends."""
+"""A search that was cut off and resumed ends where an uninterrupted one ends, to the last bit."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import init_default_scope
+from mmengine.registry import METRICS, init_default_scope
 
 from rarts_mm.registry import MODELS
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 from tests import tiny
-
-SCHEDULE = dict(
-    type="CosineAnnealingLR",
-    eta_min=1e-4,
-    by_epoch=True,
-    convert_to_iter_based=True,
-    begin=0,
-    end=2,
+from tests.engine.resuming import (
+    ITERATIONS,
+    SINGLE,
+    CutOff,
+    assert_equal,
+    assert_same_search,
+    data,
+    load,
+    logged,
+    run,
 )
 
 
-class CutOff(Hook):
-    """The power fails in the middle of an epoch."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if runner.iter + 1 == self.iteration:
-            raise KeyboardInterrupt
-
-
-def run(work_dir: Path, amp: dict | None = None, alternation: str = "RARTS", **kwargs):
-    networks = 1 if alternation == "Joint" else 2
-    runner = tiny.runner(
-        work_dir,
-        epochs=2,
-        model=dict(
-            type="rarts_mm.SearchModel", architecture=tiny.architecture(), networks=networks
-        ),
-        optim_wrapper=dict(
-            type="rarts_mm.RARTSOptimWrapper",
-            constructor="rarts_mm.RARTSOptimWrapperConstructor",
-            weights=tiny.weights_config(
-                clip_grad=dict(max_norm=1.0), paramwise_cfg=dict(norm_decay_mult=0.0)
-            ),
-            penalty=dict(type="L1Penalty", gamma=1e-3),
-            alternation=dict(type=alternation),
-            amp=amp,
-        ),
-        param_scheduler=[SCHEDULE],
-        **kwargs,
-    )
-    runner.train()
-    return runner
-
-
-def assert_equal(found, wanted, where: str = "") -> None:
-    """Nested states, to the last bit."""
-    assert type(found) is type(wanted), where
-    if isinstance(wanted, dict):
-        assert found.keys() == wanted.keys(), where
-        for key in wanted:
-            assert_equal(found[key], wanted[key], f"{where}.{key}")
-    elif isinstance(wanted, list | tuple):
-        assert len(found) == len(wanted), where
-        for i, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            assert_equal(one, other, f"{where}[{i}]")
-    elif isinstance(wanted, torch.Tensor):
-        assert found.dtype == wanted.dtype, where
-        assert torch.equal(found, wanted), where
-    else:
-        assert found == wanted, where
+def cut_and_resume(tmp_path: Path, at: int, **settings):
+    """The same search in one go and in two; returns the resumed one's runner."""
+    run(tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", custom_hooks=[CutOff(at)], **settings)
+    return run(tmp_path / "parts", resume=True, **settings)
 
 
 @pytest.mark.parametrize(
@@ -85,21 +42,11 @@ def assert_equal(found, wanted, where: str = "") -> None:
     ],
     ids=["fp32", "bfloat16", "float16", "joint"],
 )
-def test_a_resumed_search_is_the_uninterrupted_one_to_the_last_bit(tmp_path, settings):
-    run(tmp_path / "whole", **settings)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", custom_hooks=[CutOff(5)], **settings)
-    assert not (tmp_path / "parts" / "epoch_2.pth").exists()
-    resumed = run(tmp_path / "parts", resume=True, **settings)
+def test_epoch_wise(tmp_path, settings):
+    resumed = cut_and_resume(tmp_path, 5, **settings)
     assert (resumed.epoch, resumed.iter) == (2, 6)
-
-    first = torch.load(tmp_path / "parts" / "epoch_1.pth", weights_only=False)
-    whole, parts = (
-        torch.load(tmp_path / name / "epoch_2.pth", weights_only=False)
-        for name in ("whole", "parts")
-    )
-    for key in ("state_dict", "optimizer", "param_schedulers", "rarts_mm"):
-        assert_equal(parts[key], whole[key], key)
+    assert_same_search(tmp_path / "parts" / "epoch_2.pth", tmp_path / "whole" / "epoch_2.pth")
+    first, whole = (load(tmp_path / "whole" / f"epoch_{i}.pth") for i in (1, 2))
     moved = [
         k for k, v in whole["state_dict"].items() if not torch.equal(v, first["state_dict"][k])
     ]
@@ -107,6 +54,106 @@ def test_a_resumed_search_is_the_uninterrupted_one_to_the_last_bit(tmp_path, set
     players = {AUXILIARY, ALPHA} | ({PRIMARY} if "alternation" not in settings else set())
     assert set(whole["optimizer"]) - {"scaler"} == players
     assert ("scaler" in whole["optimizer"]) == (settings.get("amp", {}).get("dtype") == "float16")
+
+
+@pytest.mark.parametrize(
+    ("at", "first", "settings"),
+    [
+        (5, 4, dict()),
+        (6, 6, dict()),
+        # The checkpoint of an epoch's last step.
+        (4, 3, dict(checkpoint=dict(by_epoch=False, interval=3))),
+        # Halves of 5 and 16 images: passes of 3 and 8 batches, the last of them not full.
+        (11, 10, dict(data=data(21, 2, noisy=True), loop=dict(split=dict(ratio=0.25)))),
+        (7, 6, dict(alternation="RARTSJacobi")),
+        *((5, 4, dict(alternation=name)) for name in SINGLE[1:]),
+        (4, 4, dict(wrapper=dict(accumulative_counts=2), data=data(batch_size=2, noisy=True))),
+    ],
+    ids=["middle", "end", "last", "odd", "jacobi", *SINGLE[1:], "micro-batches"],
+)
+def test_iteration_wise_with_random_draws_everywhere(tmp_path, at, first, settings):
+    settings = dict(noisy=True, checkpoint=ITERATIONS, epochs=3) | settings
+    resumed = cut_and_resume(tmp_path, at, **settings)
+    assert sorted(tmp_path.glob(f"parts/iter_{first}.pth"))
+    last = f"iter_{resumed.max_iters}.pth"
+    assert_same_search(tmp_path / "parts" / last, tmp_path / "whole" / last)
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        pytest.param(dict(), id="epoch", marks=pytest.mark.slow),
+        pytest.param(ITERATIONS, id="iteration"),
+    ],
+)
+def test_persistent_workers(tmp_path, checkpoint):
+    """Which worker loads a sample, and what it loaded before, is another thing after resuming."""
+    loader = data(21, 2, noisy=True, num_workers=2, persistent_workers=True)
+    settings = dict(noisy=True, checkpoint=checkpoint, loop=dict(split=dict(ratio=0.3)))
+    cut_and_resume(tmp_path, 11, data=loader, **settings)
+    last = "iter_16.pth" if checkpoint else "epoch_2.pth"
+    assert_same_search(tmp_path / "parts" / last, tmp_path / "whole" / last)
+    # Nor does the number of workers matter.
+    run(tmp_path / "none", data=data(21, 2, noisy=True), **settings)
+    assert_same_search(tmp_path / "none" / last, tmp_path / "whole" / last)
+
+
+def test_the_draws_of_a_step_are_not_those_of_another(tmp_path):
+    """Seeding each step must not make the steps alike: with fixed data the masks still differ."""
+    masks = []
+
+    class Masks(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+            masks.append(torch.rand(4).tolist())
+
+    run(tmp_path, custom_hooks=[Masks()])
+    assert len({tuple(mask) for mask in masks}) == len(masks) == 6
+
+
+@METRICS.register_module()
+class Drawn(BaseMetric):
+    """A metric that draws: an interrupted validation must be made up for with the same draws."""
+
+    default_prefix = "drawn"
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.append(0.0)
+
+    def compute_metrics(self, results: list) -> dict:
+        return dict(accuracy=float(torch.rand(1)))
+
+
+class CutOffInValidation(Hook):
+    """After the checkpoint of epoch 1, before its validation has ended."""
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [dict(save_best="drawn/accuracy"), dict(by_epoch=False, interval=3)],
+    ids=["epoch", "iteration"],
+)
+def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path, checkpoint):
+    settings = dict(
+        noisy=True,
+        checkpoint=checkpoint,
+        val_dataloader=tiny.loader(number=4)
+        | dict(sampler=dict(type="DefaultSampler", shuffle=False)),
+        val_cfg=dict(),
+        val_evaluator=dict(type="Drawn"),
+        data=data(noisy=True),
+    )
+    run(tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", custom_hooks=[CutOffInValidation()], **settings)
+    run(tmp_path / "parts", resume=True, **settings)
+    last = "epoch_2.pth" if "save_best" in checkpoint else "iter_6.pth"
+    assert_same_search(tmp_path / "parts" / last, tmp_path / "whole" / last)
+    assert "val/drawn/accuracy" in logged(load(tmp_path / "parts" / last))
+    best = [sorted(p.name for p in (tmp_path / n).glob("best*")) for n in ("parts", "whole")]
+    assert best[0] == best[1]
 
 
 class AtStart(Hook):
@@ -130,7 +177,7 @@ def test_a_plain_checkpoint_is_both_networks_start_and_a_resumed_search_keeps_bo
         assert torch.equal(start.state[f"primary.{key}"], value)
     assert all((v == 1).all() for k, v in start.state.items() if k.startswith("alpha."))
 
-    saved = torch.load(tmp_path / "search" / "epoch_1.pth", weights_only=False)["state_dict"]
+    saved = load(tmp_path / "search" / "epoch_1.pth")["state_dict"]
     again = AtStart()
     resume = str(tmp_path / "search" / "epoch_1.pth")
     run(tmp_path / "again", custom_hooks=[again], load_from=resume, resume=True)

@@ -146,8 +146,7 @@ def test_config_with_nothing_to_score(small_config, tmp_path):
     config = tmp_path / "nothing.py"
     config.write_text(
         f"_base_ = '{small_config}'\n"
-        "model = dict(architecture=dict(backbone=dict(_delete_=True, type='ResNet', depth=18,\n"
-        "    base_channels=16)))\n"
+        "model = dict(architecture=dict(backbone=dict(_delete_=True, type='CSPDarknet')))\n"
     )
     err = train_error(config, tmp_path / "w")
     assert "nothing to score" in err

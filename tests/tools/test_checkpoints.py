@@ -122,3 +122,15 @@ def test_a_chain_refuses_a_checkpoint_that_does_not_fit_before_it_searches(
         not (work / "stages.json").exists()
         or not json.loads((work / "stages.json").read_text())["done"]
     )
+
+
+def test_mmengines_activation_checkpointing_becomes_the_searchs(small_config):
+    from rarts_mm.apis import training_config
+
+    cfg = training_config(
+        small_config,
+        work_dir="unused",
+        options={"activation_checkpointing": ["backbone.stages.2"]},
+    )
+    assert "activation_checkpointing" not in cfg
+    assert cfg.model.activation_checkpointing == ["backbone.stages.2"]

@@ -142,7 +142,7 @@ def test_masked_and_sliced_agree(name, fused):
     assert not scores_of(sliced)
 
     # Once more: a pruned network is searched and pruned like any other.
-    again = {n: a for n, a in insert_scores(sliced).items()}
+    again = insert_scores(sliced)
     with torch.no_grad():
         for alpha in again.values():
             alpha.copy_(torch.randn(alpha.shape))

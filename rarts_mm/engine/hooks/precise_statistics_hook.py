@@ -41,7 +41,9 @@ class PreciseStatisticsHook(Hook):
             if network is None:
                 continue
             loader = runner.train_loop.loaders[name]
-            number = max(self.num_samples, _batch_size(loader) * runner.world_size)
+            # The shorter half starts again within an epoch: no image counts twice.
+            number = min(self.num_samples, len(loader.dataset))
+            number = max(number, _batch_size(loader) * runner.world_size)
             if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
                 update_bn_stats(network, _Sized(loader), number, logger=runner.logger)
 

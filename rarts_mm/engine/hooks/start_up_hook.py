@@ -51,9 +51,7 @@ class StartUpHook(Hook):
     def _check_coupling(self, runner, wrapper, traces: dict[str, list[Trace]]) -> None:
         lagrangian, rule = wrapper.lagrangian, wrapper.alternation
         decoupled = not lagrangian.in_gradient
-        if not lagrangian.beta or not (
-            decoupled or isinstance(wrapper[AUXILIARY].optimizer, SGD)
-        ):
+        if not lagrangian.beta or not (decoupled or isinstance(wrapper[AUXILIARY].optimizer, SGD)):
             return
         for of_w, of_u in zip(traces[AUXILIARY], traces[PRIMARY], strict=False):
             step_w, step_u = (max(t.lr, default=0.0) * lagrangian.beta for t in (of_w, of_u))

@@ -1,0 +1,82 @@
+"""What a search was begun with is in every checkpoint, and a resumed one goes on with the same."""
+
+from mmengine.hooks import Hook
+
+from rarts_mm.datasets import check_same_split
+from rarts_mm.registry import HOOKS
+
+KEY = "rarts_mm"
+_REGARDLESS = "train_cfg.strict_resume=False"
+
+
+@HOOKS.register_module()
+class SearchRecordHook(Hook):
+    """Writes the record of a search into its checkpoints and compares it on resuming.
+
+    A resumed search that trained w on images which u has seen would no longer be a search on two
+    halves, and nothing else would show it.
+
+    Args:
+        record: ``split`` (of :func:`rarts_mm.datasets.split_halves`), ``seed``, ``world_size``,
+            ``batch_size`` of each half on a process, ``accumulative_counts``, and ``length``, the
+            number of steps in an epoch. The alternation's type and the epoch that was validated last
+            are added.
+        strict: whether a difference is an error; otherwise a warning.
+
+    Attributes:
+        resumed: the record of the checkpoint that the run was resumed from, if any.
+    """
+
+    # Before CheckpointHook, which saves anew after a validation that found a best model.
+    priority = "NORMAL"
+
+    def __init__(self, record: dict, strict: bool = True) -> None:
+        self.record = record
+        self.strict = strict
+        self.validated = 0
+        self.resumed: dict | None = None
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        del metrics
+        self.validated = runner.epoch
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint.setdefault(KEY, {}).update(
+            self._current(runner), length=self.record["length"], validated=self.validated
+        )
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if not runner._resume:
+            return
+        self.resumed = checkpoint.get(KEY, {})
+        self.validated = self.resumed.get("validated", self.validated)
+        found = _differences(self.resumed, self._current(runner))
+        if not found:
+            return
+        message = "this search goes on from another one's checkpoint: " + "; ".join(found)
+        if self.strict:
+            raise ValueError(
+                f"{message}. Resume with what it was begun with, or go on regardless with "
+                f"--cfg-options {_REGARDLESS}"
+            )
+        runner.logger.warning("%s (%s).", message, _REGARDLESS)
+
+    def _current(self, runner) -> dict:
+        current = {k: v for k, v in self.record.items() if k != "length"}
+        rule = getattr(runner.optim_wrapper, "alternation", None)
+        return current if rule is None else {**current, "alternation": type(rule).__name__}
+
+
+def _differences(saved: dict, current: dict) -> list[str]:
+    """What differs of that which both records know."""
+    found = [
+        f"{key} was {saved[key]}, is {value}"
+        for key, value in current.items()
+        if key != "split" and key in saved and saved[key] != value
+    ]
+    if "split" in saved:
+        try:
+            check_same_split(saved["split"], current["split"])
+        except ValueError as error:
+            found.append(str(error).rstrip("."))
+    return found
