@@ -13,8 +13,16 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from .alternations import DARTS1, DARTS2, RARTS, Alternation, Joint, MiLeNAS, RARTSJacobi
-from .alternations import WeightsOnly
+from .alternations import (
+    DARTS1,
+    DARTS2,
+    RARTS,
+    Alternation,
+    Joint,
+    MiLeNAS,
+    RARTSJacobi,
+    WeightsOnly,
+)
 from .lagrangian import Lagrangian
 from .player import Player
 from .problem import ALPHA, AUXILIARY, PRIMARY, SYMBOLS, Problem
@@ -81,7 +89,11 @@ class SolvableModel(Problem):
             )
         self.values: dict[str, Tensor] = {
             name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
-            for name, value in ((ALPHA, start.alpha), (AUXILIARY, start.w), (PRIMARY, start.u or 0.0))
+            for name, value in (
+                (ALPHA, start.alpha),
+                (AUXILIARY, start.w),
+                (PRIMARY, start.u or 0.0),
+            )
         }
         self.eta = eta
         self.momentum = momentum
@@ -198,8 +210,8 @@ def search(
 ) -> Outcome:
     """Run an alternation on the solvable model until it rests, runs away or has taken ``steps``.
 
-    It rests where ten steps in a row are shorter than 1e-12 eta or four units in the last place, and
-    the residuals are below 1e-8 (1 + lambda + beta).
+    It rests where ten steps in a row are shorter than 1e-12 eta, or than what rounding makes of them,
+    and the residuals are below 1e-8 (1 + lambda + beta).
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(
@@ -217,7 +229,7 @@ def search(
         here = vars(point)
         # "not <" also sees what is not a number.
         diverged = any(not abs(x) < far for x in here.values())
-        resting = resting + 1 if _is_still(last, here, model.eta) else 0
+        resting = resting + 1 if _is_still(last, here, model) else 0
         last = here
         if resting == _RESTING_STEPS:
             # Steps too short to move a number are not yet an equilibrium.
@@ -250,8 +262,8 @@ def residuals(
     return {SYMBOLS[name]: value.item() for name, value in stepper.residuals.items()}
 
 
-def _is_still(before: dict[str, float], after: dict[str, float], eta: float) -> bool:
-    tolerance = max(1e-12 * eta, 4 * torch.finfo(torch.float64).eps)
-    return all(
-        abs(x - before[name]) <= tolerance * max(1.0, abs(x)) for name, x in after.items()
-    )
+def _is_still(before: dict[str, float], after: dict[str, float], model: SolvableModel) -> bool:
+    # Momentum carries rounding errors on.
+    units = 4 * torch.finfo(torch.float64).eps / (1 - model.momentum)
+    tolerance = max(1e-12 * model.eta, units)
+    return all(abs(x - before[name]) <= tolerance * max(1.0, abs(x)) for name, x in after.items())

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .lagrangian import Lagrangian
 from .player import Player
 from .problem import ALPHA, SYMBOLS, Problem
+from .second_derivative import REMEDY, check_twice_differentiable
 
 _CHECKPOINTING = (
     "Either a scored layer takes no part in the loss, or activation checkpointing of the reentrant "
@@ -58,6 +59,7 @@ class Stepper:
         self._moving: frozenset[str] = frozenset()
         self._skip = False
         self._checked_alpha = False
+        self._checked_graph = False
 
     def run(
         self,
@@ -140,6 +142,9 @@ class Stepper:
                     for p, g in zip(player.params, gradient, strict=True)
                 ]
                 total = gradient if total is None else torch._foreach_add(total, gradient)
+        if not self._checked_graph:
+            check_twice_differentiable(total)
+            self._checked_graph = True
         for p, g in zip(player.params, total, strict=True):
             p.grad = g.detach().clone()
         return total
@@ -148,14 +153,16 @@ class Stepper:
         """Add factor * d/dalpha <gradient, v> to alpha's gradients."""
         alphas = self.players[ALPHA].params
         pairs = [(g, x) for g, x in zip(gradient, v, strict=True) if g.requires_grad]
+        if not pairs:
+            return
         graphs, vectors = zip(*pairs, strict=True)
         try:
             products = torch.autograd.grad(graphs, alphas, vectors, allow_unused=True)
         except RuntimeError as error:
-            if "once_differentiable" in str(error) or "derivative for" in str(error):
+            if "derivative for" in str(error):
                 raise RuntimeError(
-                    f"the network cannot be differentiated twice ({str(error).splitlines()[0]}); use "
-                    "alternation=dict(type='DARTS2', derivative='finite-difference')"
+                    "the network cannot be differentiated twice "
+                    f"({str(error).splitlines()[0]}); {REMEDY}"
                 ) from error
             raise
         for alpha, product in zip(alphas, products, strict=True):

@@ -24,7 +24,9 @@ MOMENTA = (0.0, 0.3, 0.9)
 @pytest.mark.parametrize("momentum", MOMENTA)
 def test_the_bounds_of_momentum_sgd_in_closed_form(momentum):
     descent = Descent(momentum)
-    assert coupling_bound(descent, simultaneous=False) == pytest.approx(2 * (1 - momentum), abs=1e-6)
+    assert coupling_bound(descent, simultaneous=False) == pytest.approx(
+        2 * (1 - momentum), abs=1e-6
+    )
     assert coupling_bound(descent, simultaneous=True) == pytest.approx(1 + momentum, abs=1e-6)
     for simultaneous, bound in ((False, 2.0), (True, 1.0)):
         assert coupling_bound(descent, simultaneous, decoupled=True) == pytest.approx(bound)

@@ -53,14 +53,14 @@ class Penalty(ABC):
         """
         del alphas, step
 
-    def residual_(self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
+    def residual_(
+        self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
+    ) -> None:
         """Turn gradients of the losses into the smallest element of the Lagrangian's
         subdifferential in place: the left side of the equilibrium equation (thesis, eq. 2.19)."""
         del gradients, alphas, factor
 
-    def reach(
-        self, rates: Sequence[tuple[float, float]], momentum: float | None
-    ) -> float | None:
+    def reach(self, rates: Sequence[tuple[float, float]], momentum: float | None) -> float | None:
         """By how much the penalty alone can shrink an entry of alpha in these steps, or None.
 
         Args:

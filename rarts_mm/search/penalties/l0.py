@@ -33,7 +33,9 @@ class HardThreshold(Penalty):
         for alpha in alphas:
             alpha.masked_fill_(alpha.abs() <= threshold, 0.0)
 
-    def residual_(self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
+    def residual_(
+        self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
+    ) -> None:
         del factor
         # A zero is a local minimum whatever the gradient: leaving it costs gamma at once.
         for g, a in zip(gradients, alphas, strict=True):

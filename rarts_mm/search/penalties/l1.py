@@ -17,7 +17,9 @@ class _L1(Penalty):
     def value(self, alphas: Sequence[Tensor]) -> Tensor:
         return self.gamma * torch.stack(torch._foreach_norm(alphas, 1)).sum()
 
-    def residual_(self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
+    def residual_(
+        self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
+    ) -> None:
         threshold = self.gamma * factor
         for g, a in zip(gradients, alphas, strict=True):
             # At zero the subdifferential is an interval; its best element cancels what it can.

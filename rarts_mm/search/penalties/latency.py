@@ -25,7 +25,9 @@ class LatencyPenalty(Penalty):
         gamma: weight per millisecond; the papers use 0.002.
     """
 
-    def __init__(self, latencies: Mapping[str, Sequence] | str | Path, gamma: float = 0.002) -> None:
+    def __init__(
+        self, latencies: Mapping[str, Sequence] | str | Path, gamma: float = 0.002
+    ) -> None:
         super().__init__(gamma)
         if isinstance(latencies, str | Path):
             path = Path(latencies)
@@ -80,5 +82,7 @@ class LatencyPenalty(Penalty):
             gradients = [alpha.grad for alpha in alphas]
             torch._foreach_add_(gradients, self._gradient(alphas), alpha=self.gamma * factor)
 
-    def residual_(self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
+    def residual_(
+        self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
+    ) -> None:
         torch._foreach_add_(list(gradients), self._gradient(alphas), alpha=self.gamma * factor)
