@@ -6,6 +6,7 @@ from .configs import plain_config, read_config
 from .curve import draw_curve
 from .errors import UsageError
 from .evaluate import evaluate
+from .list_units import list_units
 from .prune import Pruned, prune
 from .search_checkpoint import latest_search, load_search
 from .train import train, training_config
@@ -18,6 +19,7 @@ __all__ = [
     "draw_curve",
     "evaluate",
     "latest_search",
+    "list_units",
     "load_search",
     "plain_config",
     "prune",

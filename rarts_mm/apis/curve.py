@@ -9,11 +9,12 @@ from rich.progress import track
 
 from rarts_mm.analysis import ResultsTable, count_parameters, plot_curve
 from rarts_mm.search import AUXILIARY
-from rarts_mm.widths import find_units, masked, rank_scores
+from rarts_mm.widths import find_units, masked
 
 from .errors import UsageError
 from .metrics import headline, metric_format
 from .preflight import check_files
+from .prune import rank
 from .search_checkpoint import load_search
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -27,6 +28,8 @@ def draw_curve(
     min_keep: int = 1,
     options: dict | None = None,
     ratios: Sequence[float] = RATIOS,
+    criterion: str = "alpha",
+    seed: int = 0,
 ) -> ResultsTable:
     """Evaluate the network with the lowest scores set to zero, before anything is sliced.
 
@@ -34,11 +37,12 @@ def draw_curve(
     ``curve.png``.
 
     Args:
-        config, checkpoint, keep, min_keep, options: as for :func:`~rarts_mm.apis.prune`.
+        config, checkpoint, keep, min_keep, options, criterion, seed: as for :func:`~rarts_mm.apis.prune`.
         out: folder for the results; defaults to the checkpoint's.
         ratios: shares of the scores set to zero.
     """
     search = load_search(config, checkpoint, keep, options)
+    plans = rank(search, ratios, min_keep, criterion, seed)
     out = Path(out) if out is not None else Path(checkpoint).parent
     cfg = copy.deepcopy(search.cfg)
     if not cfg.get("val_evaluator"):
@@ -59,10 +63,7 @@ def draw_curve(
     for ratio in track([0.0, *ratios], description="masked network"):
         kept = {n: range(a.numel()) for n, a in alphas.items()}
         if ratio:
-            try:
-                kept = rank_scores(alphas, ratio, min_keep)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+            kept = plans[ratio]
         removed = sum((u.size - len(kept[u.name])) * u.parameters_per_score for u in units)
         with masked(alphas, {name: list(index) for name, index in kept.items()}):
             metrics.append(headline(runner.val()))
@@ -71,7 +72,7 @@ def draw_curve(
         {"ratio": "%", "parameters": "M", **{name: metric_format(name) for name in metrics[0]}},
         rows,
         title="Masked network, before slicing and fine-tuning",
-        notes=[f"search: {checkpoint}", f"weights: {search.keep}"],
+        notes=[f"search: {checkpoint}", f"weights: {search.keep}", f"criterion: {criterion}"],
     )
     table.print()
     table.write(out / "curve")

@@ -3,7 +3,6 @@
 import sys
 import time
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_dist_info

@@ -16,6 +16,7 @@ from rarts_mm.widths import (
     Proof,
     Unit,
     find_units,
+    importance,
     prove_slicing,
     pruned_config,
     rank_scores,
@@ -76,6 +77,8 @@ def prune(
     keep: str | None = None,
     min_keep: int = 1,
     options: dict | None = None,
+    criterion: str = "alpha",
+    seed: int = 0,
 ) -> list[Pruned]:
     """Prune a search at one or more ratios and write each result.
 
@@ -88,6 +91,9 @@ def prune(
         keep: which weights go on: ``'auxiliary'``, ``'primary'`` or ``'mean'``.
         min_keep: floor: dimensions that every layer keeps.
         options: settings of the config to override.
+        criterion: what the dimensions are ranked by, a key of
+            :data:`~rarts_mm.widths.CRITERIA`.
+        seed: of the criterion ``'random'``; the others do not read it.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
@@ -103,21 +109,28 @@ def prune(
         sha256=digest(checkpoint),
         keep=search.keep,
         min_keep=min_keep,
+        criterion=criterion,
     )
+    if criterion == "random":
+        source["seed"] = seed
     folders = _folders(Path(checkpoint).parent, out, ratios)
     for ratio in ratios:
         _check_folder(folders[ratio], dict(source, ratio=ratio))
     # Every ratio must be possible before the first is written.
-    plans = {ratio: _rank(search, ratio, min_keep) for ratio in ratios}
+    plans = rank(search, ratios, min_keep, criterion, seed)
     return [
         _prune_one(search, ratio, plans[ratio], folders[ratio], dict(source, ratio=ratio))
         for ratio in ratios
     ]
 
 
-def _rank(search: Search, ratio: float, min_keep: int) -> dict[str, Tensor]:
+def rank(
+    search: Search, ratios: Sequence[float], min_keep: int, criterion: str, seed: int
+) -> dict[float, dict[str, Tensor]]:
+    """Ratio -> unit name -> indices of the dimensions to keep; see :func:`prune`."""
     try:
-        return rank_scores(search.model.alpha_parameters(), ratio, min_keep)
+        scores = importance(search.model.kept, criterion, seed)
+        return {ratio: rank_scores(scores, ratio, min_keep) for ratio in ratios}
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -138,11 +151,14 @@ def _check_folder(folder: Path, source: dict) -> None:
         same = json.loads(record.read_text())["source"] if record.is_file() else None
     except (ValueError, KeyError):
         same = None
-    identity = ("sha256", "keep", "min_keep", "ratio")
-    if same is None or any(same.get(k) != source[k] for k in identity):
+    identity = ("sha256", "keep", "min_keep", "ratio", "criterion", "seed")
+    if same is not None:
+        # Records from before there was a choice.
+        same.setdefault("criterion", "alpha")
+    if same is None or any(same.get(k) != source.get(k) for k in identity):
         what = "other files"
         if same:
-            differing = [f"{k}={same.get(k)}" for k in identity[1:] if same.get(k) != source[k]]
+            differing = [f"{k}={same.get(k)}" for k in identity[1:] if same.get(k) != source.get(k)]
             what = f"another pruning ({', '.join(differing) or 'of another checkpoint'})"
         raise UsageError(
             f"{folder} holds {what}; choose another folder with --out DIR, or remove that one"
@@ -158,6 +174,7 @@ def _prune_one(
     units, _ = find_units(scored, search.model.space.include)
     costs = compare_costs(scored, sliced, input_size(search.cfg), units=units)
     config = finetune_config(search.cfg, kept)
+    config.pruning = {k: v for k, v in source.items() if k not in ("config", "sha256")}
 
     with written_whole(folder / "pruned.pth") as path:
         torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, path)

@@ -45,8 +45,9 @@ class RARTSJacobi(Alternation):
 
     Not in the papers. One backward pass per network yields both of its gradients, so a step costs
     6 F instead of 10 F. The price is stability: the coupling of u and w diverges for half the
-    learning rate (see :mod:`rarts_mm.search.stability`), and the descent of the Lagrangian (thesis,
-    Theorem 2.2) is proven for the other order only.
+    learning rate or less (see :mod:`rarts_mm.search.stability`), and the descent of the Lagrangian
+    (thesis, Theorem 2.2) is proven for the other order only, though random quadratics show it within
+    the same bounds.
     """
 
     players = (AUXILIARY, PRIMARY, ALPHA)

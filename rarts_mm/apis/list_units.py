@@ -1,0 +1,80 @@
+"""What a config's network offers to a width search."""
+
+from pathlib import Path
+
+from mmengine.registry import MODELS
+
+from rarts_mm.analysis import ResultsTable, count_parameters
+from rarts_mm.widths import find_units
+
+from .configs import is_search, prepare_registries, read_config
+from .errors import UsageError
+
+_EVERYWHERE = ""
+
+
+def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
+    """Find every unit of a config's network, and the layers of such kinds that are left out.
+
+    Args:
+        config: a search's config, or any MMDetection or MMPretrain config.
+        options: settings of the config to override.
+
+    Returns:
+        A row per unit: name, kind, size, parameters and multiply-adds (per position of its input)
+        that go with one dimension, the share of the network's parameters that all of them hold, and
+        whether the search scores it (for a plain config: would score it by default). The notes say
+        what was left out and why.
+
+    Raises:
+        UsageError: not a config, or nothing in it that can be scored.
+    """
+    cfg = read_config(config, options)
+    if "model" not in cfg:
+        raise UsageError(f"{config} has no model to look into")
+    prepare_registries(cfg)
+    search = is_search(cfg)
+    model = cfg.model.architecture if search else cfg.model
+    space = (cfg.model.get("space") or {}) if search else {}
+    if space.get("type", "WidthSpace").rpartition(".")[2] != "WidthSpace":
+        raise UsageError(f"{config} searches a {space['type']}, which has no widths to list")
+    network = MODELS.build(model)
+    units, left_out = find_units(network, _EVERYWHERE)
+    if not units:
+        raise UsageError(
+            "nothing in this network can be scored"
+            + "".join(f"\n  left out: {layer}" for layer in left_out)
+        )
+    scored = {unit.name for unit in find_units(network, space.get("include", "backbone"))[0]}
+    everything = count_parameters(network)
+    rows = [
+        dict(
+            unit=unit.name,
+            kind=unit.kind,
+            scores=unit.size,
+            parameters=unit.parameters_per_score,
+            operations=unit.operations_per_score,
+            share=unit.size * unit.parameters_per_score / everything,
+            scored="yes" if unit.name in scored else "",
+        )
+        for unit in units
+    ]
+    inside = [row for row in rows if row["scored"]]
+    notes = [
+        f"{len(inside)} units with {sum(r['scores'] for r in inside):,} scores are searched; they "
+        f"write or read {sum(r['share'] for r in inside):.0%} of {everything / 1e6:.2f} M parameters "
+        "(weights between two units count twice)",
+        "parameters and operations (multiply-adds per position) are those of one dimension",
+    ]
+    if len(inside) < len(rows):
+        notes.append(
+            "others by model.space=dict(type='WidthSpace', include=[...]), for example "
+            "include=['backbone', 'neck']"
+        )
+    notes += [f"left out: {layer}" for layer in left_out]
+    return ResultsTable(
+        dict(unit=None, kind=None, scores="", parameters="", operations="", share="%", scored=None),
+        rows,
+        title=f"Units of {config}",
+        notes=notes,
+    )
