@@ -44,7 +44,15 @@ setup(
         "shapely>=2",
     ],
     extras_require={
-        "dev": ["hypothesis", "pytest>=8", "pytest-timeout", "pytest-xdist", "ruff>=0.12"],
+        "digits": ["scikit-learn"],
+        "dev": [
+            "hypothesis",
+            "pytest>=8",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff>=0.12",
+            "scikit-learn",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -18,9 +18,9 @@ import itertools
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -29,10 +29,11 @@ from shapely import affinity
 from shapely.geometry import MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
+from .folder import write_data_set
+
 VERSION = 1
 """Version of the pictures: raised when the same arguments give other bytes."""
 
-MANIFEST = "manifest.json"
 SPLITS = ("train", "val")
 DEFAULT_CLASSES = ("circle", "rectangle", "triangle")
 
@@ -318,23 +319,13 @@ def make_shapes(
         classes=list(classes),
         cue=cue,
     )
-    out = Path(out).absolute()
-    if _holds(out, manifest, force):
-        return False
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
-        new = Path(beside, "new")
-        (new / "annotations").mkdir(parents=True)
+
+    def fill(folder: Path) -> None:
+        (folder / "annotations").mkdir()
         for split, count in (("train", train), ("val", val)):
-            _write_split(new, split, count, size, seed, classes, cue)
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        # Looked at again: another process may have been faster.
-        if _holds(out, manifest, force):
-            return False
-        if out.exists():
-            os.replace(out, Path(beside, "old"))
-        os.replace(new, out)
-    return True
+            _write_split(folder, split, count, size, seed, classes, cue)
+
+    return write_data_set(out, manifest, fill, partial(_is_complete, manifest), force)
 
 
 def _write_split(
@@ -371,44 +362,7 @@ def _write_split(
     (root / "annotations" / f"{split}.json").write_text(json.dumps(coco))
 
 
-def _holds(out: Path, manifest: dict, force: bool) -> bool:
-    """Whether ``out`` is the wanted data set already; raise if it must not be written."""
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise FileExistsError(f"{out} is a file, not a folder: give another --out.")
-    if not any(out.iterdir()):
-        return False
-    found = _read_manifest(out)
-    if found is None:
-        raise FileExistsError(
-            f"{out} holds something that is not a generated data set (no {MANIFEST} of this "
-            "generator). It is left alone: give another --out, or empty the folder."
-        )
-    if found == manifest and _is_complete(out, manifest):
-        return True
-    if force:
-        return False
-    if found == manifest:
-        raise FileExistsError(f"The data set in {out} lacks files: --force makes it again.")
-    keys = sorted(k for k in manifest.keys() | found.keys() if manifest.get(k) != found.get(k))
-    differences = ", ".join(f"{k} {found.get(k)} (asked for {manifest.get(k)})" for k in keys)
-    raise FileExistsError(
-        f"{out} holds another generated data set: {differences}. "
-        "Give another --out, or --force to replace it."
-    )
-
-
-def _read_manifest(out: Path) -> dict | None:
-    try:
-        found = json.loads((out / MANIFEST).read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    ours = isinstance(found, dict) and found.get("generator") == "rarts_mm.shapes"
-    return found if ours else None
-
-
-def _is_complete(out: Path, manifest: dict) -> bool:
+def _is_complete(manifest: dict, out: Path) -> bool:
     return all(
         (out / "annotations" / f"{split}.json").is_file()
         and sum(1 for _ in (out / split).glob("*.png")) == manifest[split]
