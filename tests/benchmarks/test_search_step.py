@@ -90,7 +90,7 @@ def test_passes_multiply_what_the_arithmetic_says(results):
 
 
 def test_all_alternations_are_timed_in_every_round(results):
-    assert set(results["searches"]) == set(ALTERNATIONS.module_dict)
+    assert set(results["searches"]) == set(ALTERNATIONS.module_dict) | {"DARTS2-exact"}
     for row in results["searches"].values():
         assert set(row["seconds"]) == {"wall", "processor"}
         for time in row["seconds"].values():

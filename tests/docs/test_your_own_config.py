@@ -391,7 +391,13 @@ def test_a_small_classifier_all_the_way(tmp_path):
 
 
 def test_nothing_to_score(tmp_path):
-    config = paste(tmp_path, CLASSIFIER, base="mmpretrain::resnet/resnet18_8xb16_cifar10.py")
+    base = tmp_path / "vgg.py"
+    base.write_text(
+        "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
+        "model = dict(backbone=dict(_delete_=True, type='VGG', depth=11, num_classes=10), neck=None,\n"
+        "    head=dict(_delete_=True, type='ClsHead', loss=dict(type='CrossEntropyLoss')))\n"
+    )
+    config = paste(tmp_path, CLASSIFIER, base=str(base))
     loaders = [f"{phase}_dataloader.dataset.data_root={tmp_path}" for phase in ("train", "val")]
     status, _, err = run_tool(
         "train", config, "--work-dir", tmp_path / "w", "--cfg-options", *loaders
