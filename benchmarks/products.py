@@ -42,7 +42,8 @@ class Pass:
 class _Products(TorchDispatchMode):
     """Counts by the formulas of :class:`torch.utils.flop_counter.FlopCounterMode`.
 
-    These take the gradient of a grouped convolution's weight for that of an ungrouped one.
+    Except for the backward pass of convolutions: these formulas take the gradient of a grouped
+    convolution's weight for that of an ungrouped one.
     """
 
     def __init__(self, model: SearchModel) -> None:
@@ -80,17 +81,20 @@ class _Products(TorchDispatchMode):
         return out
 
     def _add(self, op, count: Callable, args: tuple, kwargs: dict, out) -> None:
-        now, macs = self.passes[-1], count(*args, **kwargs, out_val=out) // 2
+        now = self.passes[-1]
+        if op is _aten.convolution_backward:
+            of_input, of_weight, _ = args[-1]
+            # Either gradient has as many products as the convolution itself.
+            each = _convolution(*args[:3], transposed=args[7])
+            now.backward += each * (of_input + of_weight)
+            now.weight_gradients += each * of_weight
+            return
+        macs = count(*args, **kwargs, out_val=out) // 2
         if self.in_forward:
             now.forward += macs
             return
         now.backward += macs
-        if op is _aten.convolution_backward:
-            *rest, (_, of_weight, of_bias) = args
-            if of_weight:
-                only = [False, True, of_bias]
-                now.weight_gradients += count(*rest, only, out_val=out) // 2
-        elif op in _MATRIX_PRODUCTS and self._is_gradient_of_weight(args, out):
+        if op in _MATRIX_PRODUCTS and self._is_gradient_of_weight(args, out):
             now.weight_gradients += macs
 
     def _is_gradient_of_weight(self, args: tuple, out: Tensor) -> bool:
@@ -98,6 +102,12 @@ class _Products(TorchDispatchMode):
         factors = [a for a in args if isinstance(a, Tensor)]
         reads_weight = any(f.untyped_storage().data_ptr() in self.weights for f in factors)
         return not reads_weight and tuple(out.shape) in self.shapes
+
+
+def _convolution(gradient: Tensor, x: Tensor, weight: Tensor, transposed: bool) -> int:
+    """Multiply-adds of a convolution, from the gradient of its output, its input and its weight."""
+    pixels = x if transposed else gradient
+    return pixels.numel() * weight[0].numel()
 
 
 def count_passes(model: SearchModel, step: Callable[[], object]) -> list[Pass]:

@@ -169,6 +169,23 @@ def test_counted_products_are_those_that_torch_counts(module):
     assert (counted.gradients_of, counted.backward) == (("alpha",), 0)
 
 
+def test_products_of_grouped_and_transposed_convolutions(module):
+    """Each gradient takes as many products as the convolution itself."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, 1, bias=False),
+        torch.nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8),
+        torch.nn.ConvTranspose2d(8, 6, 2, stride=2, groups=2),
+    )
+    model = torch.nn.Module()
+    model.auxiliary, model.primary, model.alpha_parameters = network, None, dict
+    images = torch.randn(2, 4, 5, 7)
+    (counted,) = module("products").count_passes(model, lambda: network(images).sum().backward())
+    pixels = 2 * 5 * 7
+    pointwise, depthwise, transposed = pixels * 4 * 8, pixels * 8 * 9, pixels * 8 * 3 * 4
+    assert counted.weight_gradients == pointwise + depthwise + transposed
+    assert counted.backward == pointwise + 2 * depthwise + 2 * transposed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
