@@ -52,6 +52,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--amp", choices=["bfloat16", "float16"], help="mixed precision while timing"
     )
+    parser.add_argument(
+        "--time-only",
+        action="store_true",
+        help="leave out products and memory (the profiler takes minutes with many small operations)",
+    )
     parser.add_argument("--json", metavar="OUT", help="write the results to this file")
     args = parser.parse_args(argv)
     setting = SETTINGS[args.model]
@@ -120,7 +125,7 @@ def measure(args: argparse.Namespace) -> dict:
 
     passes: dict[str, list[Pass]] = {}
     memory: dict[str, PeakMemory] = {}
-    for name in names:
+    for name in () if args.time_only else names:
         # Alone, and without mixed precision for the count.
         search = build_search(cfg, name, batches, args.device)
         passes[name] = count_passes(search.model, search)
@@ -135,7 +140,7 @@ def measure(args: argparse.Namespace) -> dict:
     seconds = time_in_turns(searches, args.repeats, args.warmup, args.device)
 
     network = searches[BASE].model.auxiliary
-    work = {name: sum(p.total for p in passes[name]) for name in names}
+    work = {name: sum(p.total for p in passes[name]) for name in passes}
     return {
         "environment": environment(network),
         "setting": {
@@ -155,12 +160,18 @@ def measure(args: argparse.Namespace) -> dict:
                     clock: quartiles([a / b for a, b in zip(times[name], times[BASE], strict=True)])
                     for clock, times in seconds.items()
                 },
-                "multiply_adds": work[name],
-                "multiply_adds_ratio": work[name] / work[BASE],
-                "passes": [asdict(p) for p in passes[name]],
-                "memory": asdict(memory[name]) | {"total": memory[name].total},
-                "memory_ratio": memory[name].total / memory[BASE].total,
             }
+            | (
+                {
+                    "multiply_adds": work[name],
+                    "multiply_adds_ratio": work[name] / work[BASE],
+                    "passes": [asdict(p) for p in passes[name]],
+                    "memory": asdict(memory[name]) | {"total": memory[name].total},
+                    "memory_ratio": memory[name].total / memory[BASE].total,
+                }
+                if name in passes
+                else {}
+            )
             for name in names
         },
     }
@@ -188,6 +199,8 @@ def show(results: dict) -> None:
                 cells += [form(values["median"]), span]
             table.add_row(name, clock, *cells)
     console.print(table)
+    if "passes" not in rows[BASE]:
+        return
 
     table = _table(
         "Work and memory of a step",

@@ -155,6 +155,6 @@ def _shapes(cfg: Config, batch: int, size: int) -> list[dict]:
 
 SETTINGS = {
     "swin-classifier": Setting("sidt_swin_t_cifar100.py", 8, 128, _shrink_classifier, _noise),
-    "darts-network": Setting("rarts_darts_cifar10.py", 2, 32, _leave, _noise, 8, 4),
+    "darts-network": Setting("rarts_darts_cifar10.py", 4, 32, _leave, _noise, 8, 4),
     "detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _leave, _shapes, once=True),
 }
