@@ -20,6 +20,7 @@ from rarts_mm.widths import (
     slice_network,
 )
 from rarts_mm.widths.scored_inputs import ScoredInputs
+from tests.widths.comparing import difference, randomised, scored
 
 TOLERANCE = 1e-10
 
@@ -63,35 +64,9 @@ UNITS = {
 def build(name: str) -> nn.Module:
     """A backbone in float64 with random weights, norms and running statistics."""
     init_default_scope("mmdet")
-    backbone = MODELS.build(dict(BACKBONES[name]))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, value in backbone.state_dict().items():
-            if not value.is_floating_point():
-                continue
-            noise = torch.randn(value.shape, generator=generator)
-            if key.endswith("running_var"):
-                noise = noise.abs() + 0.1
-            elif value.ndim > 1:
-                noise = noise / value[0].numel() ** 0.5
-            value.copy_(noise)
+    backbone = randomised(MODELS.build(dict(BACKBONES[name])))
     backbone.double()
     return backbone
-
-
-def scored(backbone: nn.Module) -> dict:
-    alphas = insert_scores(backbone)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for alpha in alphas.values():
-            alpha.copy_(torch.randn(alpha.shape, generator=generator))
-    return alphas
-
-
-def difference(first, second) -> float:
-    return max(
-        ((a - b).abs().max() / a.abs().max()).item() for a, b in zip(first, second, strict=True)
-    )
 
 
 @pytest.mark.parametrize("name", BACKBONES)

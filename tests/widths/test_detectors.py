@@ -11,13 +11,13 @@ from rarts_mm.registry import MODELS
 from rarts_mm.widths import (
     ProofError,
     find_units,
-    insert_scores,
     masked,
     prove_slicing,
     rank_scores,
     scores_of,
     slice_network,
 )
+from tests.widths.comparing import difference, flat, randomised, scored
 
 TOLERANCE = 1e-10
 
@@ -68,33 +68,6 @@ HOSTS = {
 }
 
 
-def randomised(network: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, value in network.state_dict().items():
-            if value.is_floating_point():
-                noise = torch.randn(value.shape, generator=generator)
-                if key.endswith("running_var"):
-                    noise = noise.abs() + 0.1
-                elif value.ndim > 1:
-                    noise = noise / value[0].numel() ** 0.5
-                value.copy_(noise)
-    return network
-
-
-def scored(network: nn.Module, include="") -> dict:
-    alphas = insert_scores(network, include=include)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for alpha in alphas.values():
-            alpha.copy_(torch.randn(alpha.shape, generator=generator))
-    return alphas
-
-
-def flat(out) -> list[torch.Tensor]:
-    return [t for part in out for t in flat(part)] if isinstance(out, list | tuple) else [out]
-
-
 def inputs_of(host: nn.Module) -> tuple:
     generator = torch.Generator().manual_seed(2)
 
@@ -116,7 +89,7 @@ def test_masked_and_sliced_agree(name, train):
     init_default_scope("mmdet")
     cfg, number = HOSTS[name]
     host = randomised(MODELS.build(copy.deepcopy(cfg))).double()
-    alphas = scored(host)
+    alphas = scored(host, include="")
     assert len(alphas) == number
     host.train(train)
     kept = rank_scores(alphas, 0.4)
@@ -127,10 +100,7 @@ def test_masked_and_sliced_agree(name, train):
         with masked(alphas, kept):
             expected = flat(host(*copy.deepcopy(arguments)))
         found = flat(sliced(*copy.deepcopy(arguments)))
-    errors = [
-        ((a - b).abs().max() / a.abs().max()).item() for a, b in zip(expected, found, strict=True)
-    ]
-    assert max(errors) <= TOLERANCE
+    assert difference(expected, found) <= TOLERANCE
     assert any(not torch.equal(a, b) for a, b in zip(whole, expected, strict=True))
     assert not scores_of(sliced)
     assert sum(p.numel() for p in sliced.parameters()) < sum(p.numel() for p in host.parameters())

@@ -19,6 +19,7 @@ from rarts_mm.widths import (
     scores_of,
     slice_network,
 )
+from tests.widths.comparing import difference, flat, scored
 
 TOLERANCE = 1e-10
 VIT = dict(embed_dim=24, depth=2, num_heads=3, img_size=32, patch_size=8, num_classes=5)
@@ -95,28 +96,9 @@ def build(name: str) -> nn.Module:
     return network
 
 
-def scored(network: nn.Module) -> dict:
-    alphas = insert_scores(network)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for alpha in alphas.values():
-            alpha.copy_(torch.randn(alpha.shape, generator=generator))
-    return alphas
-
-
 def outputs(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     with torch.no_grad():
         return flat(network(images))
-
-
-def flat(out) -> list[torch.Tensor]:
-    return [t for part in out for t in flat(part)] if isinstance(out, list | tuple) else [out]
-
-
-def difference(first, second) -> float:
-    return max(
-        ((a - b).abs().max() / a.abs().max()).item() for a, b in zip(first, second, strict=True)
-    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
