@@ -1,4 +1,6 @@
-"""DARTS, first order, and the order of its two steps."""
+"""DARTS, first order, and the frame that both orders share."""
+
+from abc import abstractmethod
 
 from rarts_mm.registry import ALTERNATIONS
 
@@ -9,18 +11,38 @@ from .base import Alternation
 ORDERS = ("w", "alpha")
 
 
-def check_order(first: str, owner: object) -> str:
-    """Return ``first`` if it names one of the two orders, else raise ``ValueError``."""
-    if first not in ORDERS:
-        raise ValueError(
-            f"{type(owner).__name__}: first={first!r} must be 'w' (the thesis, eq. 2.21) or 'alpha' "
-            "(the order of the DARTS authors' code)"
-        )
-    return first
+class DARTS(Alternation):
+    """One network; w by L_a, and alpha by L_p before or after it.
+
+    Args:
+        first: ``'w'`` or ``'alpha'``, whose step comes first.
+    """
+
+    players = (AUXILIARY, ALPHA)
+
+    def __init__(self, first: str = "w") -> None:
+        if first not in ORDERS:
+            raise ValueError(
+                f"{type(self).__name__}: first={first!r} must be 'w' (the thesis, eq. 2.21) or 'alpha' "
+                "(the order of the DARTS authors' code)"
+            )
+        self.first = first
+
+    def __call__(self, s: Stepper) -> None:
+        if self.first == "alpha":
+            self.step_alpha(s)
+        s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY,))
+        s.descend(AUXILIARY)
+        if self.first == "w":
+            self.step_alpha(s)
+
+    @abstractmethod
+    def step_alpha(self, s: Stepper) -> None:
+        """The step of alpha."""
 
 
 @ALTERNATIONS.register_module()
-class DARTS1(Alternation):
+class DARTS1(DARTS):
     """Differentiable architecture search, first order (thesis, eq. 2.21; Liu et al., ICLR 2019).
 
     .. code-block:: text
@@ -34,19 +56,6 @@ class DARTS1(Alternation):
         first: ``'w'``, the order above, or ``'alpha'``, the order of the DARTS authors' code.
     """
 
-    players = (AUXILIARY, ALPHA)
-
-    def __init__(self, first: str = "w") -> None:
-        self.first = check_order(first, self)
-
-    def __call__(self, s: Stepper) -> None:
-        if self.first == "alpha":
-            self._alpha(s)
-        s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY,))
-        s.descend(AUXILIARY)
-        if self.first == "w":
-            self._alpha(s)
-
-    def _alpha(self, s: Stepper) -> None:
+    def step_alpha(self, s: Stepper) -> None:
         s.gradients(AUXILIARY, PRIMARY, of=(ALPHA,))
         s.descend(ALPHA)

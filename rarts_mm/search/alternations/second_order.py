@@ -9,8 +9,7 @@ from rarts_mm.registry import ALTERNATIONS
 from ..problem import ALPHA, AUXILIARY, PRIMARY
 from ..stepper import Stepper
 from ..virtual_step import VirtualStep
-from .base import Alternation
-from .darts import check_order
+from .darts import DARTS
 
 DERIVATIVES = ("finite-difference", "exact")
 # The two points of the central difference lie this far from w (Liu et al., ICLR 2019, section 2.3).
@@ -18,7 +17,7 @@ _DISTANCE = 0.01
 
 
 @ALTERNATIONS.register_module()
-class DARTS2(Alternation):
+class DARTS2(DARTS):
     """Differentiable architecture search, second order (thesis, eq. 2.7; Liu et al., ICLR 2019).
 
     .. code-block:: text
@@ -42,8 +41,6 @@ class DARTS2(Alternation):
         first: ``'w'``, the order above, or ``'alpha'``, the order of the DARTS authors' code.
     """
 
-    players = (AUXILIARY, ALPHA)
-
     def __init__(
         self, xi: float | None = None, derivative: str = "finite-difference", first: str = "w"
     ) -> None:
@@ -59,17 +56,9 @@ class DARTS2(Alternation):
         self.second_order = derivative == "exact"
         # The weights where they stood; exact also the gradient of L_a, as a graph and as values.
         self.copies = 3 if self.second_order else 1
-        self.first = check_order(first, self)
+        super().__init__(first)
 
-    def __call__(self, s: Stepper) -> None:
-        if self.first == "alpha":
-            self._alpha(s)
-        s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY,))
-        s.descend(AUXILIARY)
-        if self.first == "w":
-            self._alpha(s)
-
-    def _alpha(self, s: Stepper) -> None:
+    def step_alpha(self, s: Stepper) -> None:
         if not s.moves(ALPHA):
             return
         if self.second_order:
