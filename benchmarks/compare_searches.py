@@ -8,27 +8,16 @@ writes docs/results.md and docs/results-digits.png. Stopped, the same command go
 
 import argparse
 import json
-import multiprocessing
-import signal
 import statistics
 import sys
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
-import torch
 from one_search import UNPRUNED, Task, perform
+from pool import check_identity, run_all
 from results_page import Method, write_page
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from training import ALPHA_OPTIMIZER, alpha_at, lengths
 
 from rarts_mm.apis import command_line, read_config
 from rarts_mm.apis.configs import prepare_registries
@@ -47,7 +36,6 @@ METHODS = (
 )
 # The one thing that is tuned, for each search alike: how fast alpha moves.
 ALPHA_RATES = (2e-3, 1e-2, 5e-2, 2.5e-1)
-RATE = "optim_wrapper.alpha"
 # Far from those of the comparison, which count from 0.
 FIRST_SWEEP_SEED = 1000
 
@@ -101,37 +89,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def settings(args: argparse.Namespace) -> dict:
     """Options of the config that all runs share."""
-    cfg = read_config(args.config)
-    options: dict = {}
-    if args.data:
-        for phase in ("train", "val", "test"):
-            options[f"{phase}_dataloader.dataset.data_root"] = args.data
-    epochs = args.epochs or cfg.train_cfg.max_epochs
-    if epochs != cfg.train_cfg.max_epochs:
-        options |= {
-            "train_cfg.max_epochs": epochs,
-            "param_scheduler": [dict(s, end=epochs) for s in cfg.param_scheduler],
-        }
-    # Nobody looks at validation here, and the last state is the result.
-    options |= {
-        "train_cfg.val_interval": epochs + 1,
-        "default_hooks.checkpoint.interval": epochs,
-    }
-    tuning = cfg.finetune
-    length = args.finetune_epochs or tuning.train_cfg.max_epochs
-    options |= {
-        "finetune.train_cfg.max_epochs": length,
-        "finetune.train_cfg.val_interval": length + 1,
-        "finetune.param_scheduler": [dict(s, end=length) for s in tuning.param_scheduler],
-        "finetune.default_hooks.checkpoint.interval": length,
-    }
-    return options
-
-
-def alpha_at(cfg, rate: float) -> dict:
-    """Alpha's optimiser: the weights' without weight decay, at a rate of its own."""
-    optimizer = dict(cfg.optim_wrapper.weights.optimizer.to_dict(), lr=rate, weight_decay=0.0)
-    return {RATE: dict(type="OptimWrapper", optimizer=optimizer)}
+    return lengths(args.config, args.data, args.epochs, args.finetune_epochs)
 
 
 def sweep_tasks(args: argparse.Namespace, options: dict) -> dict[str, Task]:
@@ -155,7 +113,7 @@ def choose_rates(tasks: dict[str, Task], results: dict[str, dict]) -> tuple[dict
     """
     errors: dict[str, dict[float, list[tuple[float, float]]]] = {}
     for folder, task in tasks.items():
-        rate = task.options[RATE]["optimizer"]["lr"]
+        rate = task.options[ALPHA_OPTIMIZER]["optimizer"]["lr"]
         (model,) = results[folder]["models"]
         by_rate = errors.setdefault(task.alternation, {})
         by_rate.setdefault(rate, []).append((model["error"], model["error_before"]))
@@ -183,82 +141,6 @@ def final_tasks(args: argparse.Namespace, options: dict, rates: dict) -> dict[st
     return tasks
 
 
-def _begin_worker() -> None:
-    torch.set_num_threads(1)
-    # Not the parent's handler, whose exception the pool would hand back as a task's; and Ctrl-C is
-    # the parent's affair.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def run_all(
-    tasks: dict[str, Task], config: str, work: Path, workers: int, what: str
-) -> dict[str, dict]:
-    """Run tasks, ``workers`` at a time, with a progress bar; those done before are read.
-
-    Raises:
-        RuntimeError: A worker was killed, or a run failed; it names the run.
-    """
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    console = Console(stderr=True)
-    results: dict[str, dict] = {}
-    # Forked, they share what is imported here; this process computes nothing.
-    context = multiprocessing.get_context("fork")
-    with (
-        Progress(*columns, console=console, speed_estimate_period=600) as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool,
-    ):
-        bar = progress.add_task(what, total=len(tasks))
-        running = {
-            pool.submit(perform, task, config, work / folder): folder
-            for folder, task in tasks.items()
-        }
-        try:
-            waiting = set(running)
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    folder = running[future]
-                    try:
-                        results[folder] = future.result()
-                    except BrokenProcessPool:
-                        raise RuntimeError(
-                            f"a worker was killed (out of memory?) around {folder}; the same command "
-                            "goes on from here, with less memory by --workers 1"
-                        ) from None
-                    progress.advance(bar)
-                    if not console.is_terminal:
-                        console.print(f"{what} {len(results)}/{len(tasks)}: {folder}")
-        finally:
-            # After an error or Ctrl-C: what has not begun shall not, what runs shall not go on.
-            if sys.exc_info()[0] is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
-                    process.terminate()
-    return {folder: results[folder] for folder in tasks}
-
-
-def check_identity(work: Path, identity: dict) -> None:
-    """Raise if the folder holds a comparison of other settings; else note these."""
-    record = work / "settings.json"
-    identity = json.loads(json.dumps(identity))
-    if record.is_file():
-        found = json.loads(record.read_text())
-        if odd := sorted(k for k in {*identity, *found} if found.get(k) != identity.get(k)):
-            raise command_line.UsageError(
-                f"{work} holds a comparison of other settings (it differs in {', '.join(odd)}); "
-                "choose another folder with --work-dir DIR, or remove that one"
-            )
-    write_text(record, json.dumps(identity, indent=1))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = read_config(args.config)
@@ -276,10 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         dict(config=cfg.pretty_text, shares=args.shares),
     )
     sweep = sweep_tasks(args, options)
-    tuned = run_all(sweep, args.config, work, args.workers, "sweep")
+    run = partial(perform, config=args.config)
+    tuned = run_all(run, sweep, work, args.workers, "sweep")
     rates, sweep_errors = choose_rates(sweep, tuned)
     tasks = final_tasks(args, options, rates)
-    results = run_all(tasks, args.config, work, args.workers, "comparison")
+    results = run_all(run, tasks, work, args.workers, "comparison")
     runs = [dict(result, folder=folder) for folder, result in results.items()]
     write_text(
         work / "results.json",

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all; what is a file of this machine."""
 
 import hashlib
 import os
@@ -44,3 +44,8 @@ def digest(path: str | Path) -> str:
         while block := file.read(1 << 20):
             sha.update(block)
     return sha.hexdigest()
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is a URL or a prefix that MMEngine's file clients know."""
+    return "://" in str(path)

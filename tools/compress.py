@@ -7,14 +7,13 @@ import argparse
 from collections.abc import Sequence
 
 from rarts_mm.apis import command_line, compress
+from rarts_mm.apis.pruning_arguments import add_pruning_arguments, read_ranking, read_targets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="search config")
-    parser.add_argument(
-        "--ratio", required=True, nargs="+", help="share(s) of all scores to remove, e.g. 0.2 0.4"
-    )
+    add_pruning_arguments(parser)
     parser.add_argument(
         "--checkpoint", help="the trained, unpruned model; default: load_from, else it is trained"
     )
@@ -25,23 +24,40 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="also train the baseline on, for as many steps as search and fine-tuning took",
     )
     parser.add_argument(
+        "--distill",
+        action="store_true",
+        help="also fine-tune with the baseline as the teacher",
+    )
+    parser.add_argument(
+        "--scratch",
+        action="store_true",
+        help="also train the pruned architectures from random weights",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=command_line.CfgOptions,
         metavar="KEY=VALUE",
         help="override settings",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not (args.ratio or args.params or args.flops):
+        parser.error("give --ratio (for example --ratio 0.4), --params or --flops")
+    args.how = read_ranking(parser, args)
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     compress(
         args.config,
-        args.ratio,
+        read_targets(args),
         checkpoint=args.checkpoint,
         work_dir=args.work_dir,
         control=args.control,
+        how=args.how,
+        distill=args.distill,
+        scratch=args.scratch,
         options=args.cfg_options,
     )
 

@@ -4,20 +4,17 @@ Without CONFIG and CHECKPOINT it takes the newest search under work_dirs/.
 """
 
 import argparse
-import shlex
 from collections.abc import Sequence
 
-from rarts_mm.apis import command_line, draw_curve, latest_search, list_units, prune
-from rarts_mm.widths import CRITERIA
+from rarts_mm.apis import Extras, command_line, draw_curve, latest_search, list_units, prune
+from rarts_mm.apis.pruning_arguments import add_pruning_arguments, read_ranking, read_targets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", nargs="?", help="config of the search")
     parser.add_argument("checkpoint", nargs="?", help="checkpoint of the search")
-    parser.add_argument(
-        "--ratio", nargs="+", default=[], help="share(s) of all scores to remove, e.g. 0.2 0.4"
-    )
+    add_pruning_arguments(parser)
     parser.add_argument(
         "--out", metavar="DIR", help="where to write; default: pruned_<percent> by the checkpoint"
     )
@@ -27,17 +24,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="weights that go on: w, u or their mean; default: the config's model.keep",
     )
     parser.add_argument(
-        "--min-keep", type=int, default=1, metavar="N", help="dimensions that every layer keeps"
+        "--distill",
+        nargs=2,
+        metavar=("TEACHER_CONFIG", "TEACHER_CKPT"),
+        help="also write distill.py, which fine-tunes with the teacher's knowledge",
     )
     parser.add_argument(
-        "--criterion",
-        choices=list(CRITERIA),
-        default="alpha",
-        help="what is ranked: the scores' |alpha| (default); the L1 norm of the weights that write a "
-        "dimension, within its layer; or random numbers",
-    )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="seed of --criterion random (default: 0)"
+        "--scratch",
+        action="store_true",
+        help="also write scratch.py, which trains the pruned architecture from random weights",
     )
     parser.add_argument(
         "--curve",
@@ -57,16 +52,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="override settings",
     )
     args = parser.parse_args(argv)
+    asked = args.ratio or args.params or args.flops
     if args.list:
-        if args.config is None or args.checkpoint or args.ratio or args.curve:
+        if args.config is None or args.checkpoint or asked or args.curve:
             parser.error("--list takes CONFIG and nothing to prune: tools/prune.py --list CONFIG")
         return args
     if (args.config is None) != (args.checkpoint is None):
         parser.error("give both CONFIG and CHECKPOINT, or neither for the newest search")
-    if not args.ratio and not args.curve:
-        parser.error("nothing to do: give --ratio (for example --ratio 0.4), --curve or both")
-    if args.seed is not None and args.criterion != "random":
-        parser.error(f"--seed {args.seed}: only --criterion random draws; leave --seed out")
+    if not asked and not args.curve:
+        parser.error(
+            "nothing to do: give --ratio (for example --ratio 0.4), --params, --flops or --curve"
+        )
+    if not asked and (args.distill or args.scratch):
+        parser.error(
+            "--distill and --scratch write configs of a pruned model: give --ratio or a budget"
+        )
+    args.how = read_ranking(parser, args)
     return args
 
 
@@ -76,20 +77,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.list:
         list_units(config, args.cfg_options).print()
         return
+    targets = read_targets(args)
     if config is None:
         config, checkpoint = latest_search()
         print(f"newest search: {config}, {checkpoint}")
-    shared = dict(keep=args.keep, min_keep=args.min_keep, options=args.cfg_options)
-    shared |= dict(criterion=args.criterion, seed=args.seed or 0)
+    shared = dict(out=args.out, keep=args.keep, how=args.how, options=args.cfg_options)
     if args.curve:
-        draw_curve(config, checkpoint, out=args.out, **shared)
-    if not args.ratio:
+        draw_curve(config, checkpoint, **shared)
+    if not targets:
         return
-    for result in prune(config, checkpoint, args.ratio, out=args.out, **shared):
-        result.costs.print(title=f"{100 * result.ratio:g} % of the scores pruned")
-        print(result.proof)
-        print(f"wrote {result.folder}/pruned.py, pruned.pth, widths.json, widths.png")
-        print(f"next: python tools/train.py {shlex.quote(str(result.folder / 'pruned.py'))}\n")
+    extras = Extras(tuple(args.distill) if args.distill else None, args.scratch)
+    for result in prune(config, checkpoint, targets, extras=extras, **shared):
+        result.print()
+        print()
 
 
 if __name__ == "__main__":

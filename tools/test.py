@@ -16,6 +16,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", help="pickle file for the predictions")
     parser.add_argument("--show-dir", help="folder for pictures with the predictions drawn in")
     parser.add_argument(
+        "--precise-bn",
+        type=int,
+        metavar="N",
+        help="recompute batch norm statistics from N training images first",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=command_line.CfgOptions,
@@ -56,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         visualization.update(drawn)
         cfg.default_hooks = hooks
     work_dir = args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem
-    return evaluate(cfg, args.checkpoint, work_dir)
+    return evaluate(cfg, args.checkpoint, work_dir, args.precise_bn)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Swin-T on CIFAR-100 at 224 x 224 (thesis, section 4.3.3): 27,596,254 parameters, 4.49 GFLOPs.
 
-Printed there: batch 256, learning rate 2.5e-4, momentum 0.9, weight decay 0.05, 160 epochs.
-Not printed, chosen here: AdamW (the momentum is its beta1) and, from MMPretrain's Swin recipe,
-cosine decay with a warm-up, gradient clipping, label smoothing, mixup and CutMix, RandAugment.
+What of its training is printed there is in swin-t_schedule.py. Not printed, chosen here: from
+MMPretrain's Swin recipe, label smoothing, mixup and CutMix, RandAugment.
 """
 
 _base_ = [
     "mmpretrain::_base_/models/swin_transformer/tiny_224.py",
     "mmpretrain::_base_/datasets/cifar100_bs16.py",
-    "mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py",
     "mmpretrain::_base_/default_runtime.py",
+    "./swin-t_schedule.py",
 ]
 custom_imports = dict(imports=["rarts_mm"], allow_failed_imports=False)
 
@@ -51,24 +50,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1, 5))
 test_evaluator = val_evaluator
 
-max_epochs = 160
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type="LinearLR",
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(type="CosineAnnealingLR", eta_min=2.5e-6, by_epoch=True, begin=10, end=max_epochs),
-]
-optim_wrapper = dict(
-    optimizer=dict(lr=2.5e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    clip_grad=dict(max_norm=5.0),
-)
-auto_scale_lr = dict(enable=False, base_batch_size=256)
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3))
 
 how_to_get = {

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
+from rarts_mm.widths.scores import EVERYWHERE, locate
 from rarts_mm.widths.unit import Unit
 
 from .complexity import WHOLE, Complexity, count_flops
@@ -44,8 +45,8 @@ class CostTable:
 
     Attributes:
         size: Height and width of the image, in pixels.
-        rows: The whole model, its parts, their stages, and last the pruned part: the layers that
-            carry units, with their linear layers and attention products.
+        rows: The whole model, its parts, their stages, and last the pruned part: the layers that get
+            smaller with the units, with the attention products.
         notes: Further sentences about the count.
     """
 
@@ -142,8 +143,9 @@ def compare_costs(
     """
     if not units:
         raise ValueError("There are no units, so no part of the model was pruned.")
-    paths = [_layer_of(before, unit.name) for unit in units]
-    stages = [s for s in dict.fromkeys(u.stage for u in units) if s not in paths]
+    paths = _layers_of(before, units)
+    names = {unit.name for unit in units}
+    stages = [s for s in dict.fromkeys(u.stage for u in units) if s not in names]
     counts = count_flops(before, size), count_flops(after, size)
 
     parts = []
@@ -154,19 +156,23 @@ def compare_costs(
     parts += [stage for stage in stages if stage not in parts and stage in counts[0].parameters]
     rows = [_cost("whole model", [WHOLE], *counts)]
     rows += [_cost(part, [part], *counts) for part in parts]
-    rows.append(_cost(PRUNED_PART, list(dict.fromkeys(paths)), *counts))
+    rows.append(_cost(PRUNED_PART, paths, *counts))
     return CostTable(counts[0].size, tuple(rows), tuple(_notes(counts[0])))
 
 
-def _layer_of(model: nn.Module, unit: str) -> str:
-    """Path of the layer that a unit is in; the unit's name may go on with a part of that layer."""
-    known = dict(model.named_modules(remove_duplicate=False))
-    path = unit
-    while path and path not in known:
-        path = path.rpartition(".")[0]
-    if not path:
-        raise ValueError(f"The {type(model).__name__} before pruning has no unit {unit!r}.")
-    return path
+def _layers_of(model: nn.Module, units: Sequence[Unit]) -> list[str]:
+    """Paths of the layers that get smaller with the units, each once."""
+    sites = {site.unit.name: site for site in locate(model, EVERYWHERE)[0]}
+    paths = {}
+    for unit in units:
+        if unit.name not in sites:
+            raise ValueError(
+                f"The {type(model).__name__} before pruning has no unit {unit.name!r}."
+            )
+        site = sites[unit.name]
+        for layer in site.adapter.layers(site.host):
+            paths[".".join(filter(None, (site.path, layer)))] = None
+    return list(paths)
 
 
 def _cost(name: str, paths: Sequence[str], before: Complexity, after: Complexity) -> Cost:

@@ -7,12 +7,18 @@ from .curve import draw_curve
 from .errors import UsageError
 from .evaluate import evaluate
 from .list_units import list_units
-from .prune import Pruned, prune
+from .plans import Plan, Ranking
+from .prune import Extras, Pruned, prune
 from .search_checkpoint import latest_search, load_search
+from .targets import Target, parse_target
 from .train import train, training_config
 
 __all__ = [
+    "Extras",
+    "Plan",
     "Pruned",
+    "Ranking",
+    "Target",
     "UsageError",
     "command_line",
     "compress",
@@ -21,6 +27,7 @@ __all__ = [
     "latest_search",
     "list_units",
     "load_search",
+    "parse_target",
     "plain_config",
     "prune",
     "read_config",

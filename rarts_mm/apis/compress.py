@@ -1,6 +1,7 @@
 """The whole chain: baseline, search, prune, fine-tune, test."""
 
 import copy
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,39 +17,48 @@ from .configs import plain_config, prepare_registries, read_config, require_sear
 from .evaluate import evaluate
 from .input_size import input_size
 from .metrics import headline, metric_format
+from .plans import Ranking
 from .preflight import check_files
-from .prune import check_ratio, folder_name, prune
+from .prune import Extras, folder_name, prune
 from .schedule import continued
 from .search_checkpoint import read_checkpoint
 from .stages import Stages
+from .targets import SCORES, Target, parse_target
 from .train import train, training_config
 
 
 def compress(
     config: str | Path,
-    ratios: Sequence[float],
+    targets: Sequence[Target | float],
     checkpoint: str | Path | None = None,
     work_dir: str | Path | None = None,
     control: bool = False,
+    how: Ranking | None = None,
+    distill: bool = False,
+    scratch: bool = False,
     options: dict | None = None,
 ) -> ResultsTable:
     """Run the chain on one config; interrupted, the same call goes on where it stopped.
 
-    One baseline and one search serve all ratios, also those of later calls.
+    One baseline and one search serve all targets, also those of later calls.
 
     Args:
         config: a search config.
-        ratios: shares of the scores to remove, each in (0, 1).
+        targets: what is asked for; a number is a share of the scores to remove, in (0, 1).
         checkpoint: the trained, unpruned model. Without it the config's ``load_from`` is taken, and
             without that a baseline is trained.
         work_dir: folder for everything; defaults to ``work_dirs/compress_<name of the config>``.
         control: also train the baseline on, for as many steps as search and fine-tuning took.
+        how: how dimensions are ranked and kept.
+        distill: also fine-tune with the baseline as the teacher.
+        scratch: also train the pruned architectures from random weights.
         options: settings of the config to override.
 
     Returns:
         The table of results, also written as ``results.json`` and ``results.md``.
     """
-    ratios = list(dict.fromkeys(check_ratio(ratio) for ratio in ratios))
+    how = how or Ranking()
+    targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
@@ -84,23 +94,39 @@ def compress(
     searched = _train(stages, "search", search_py, work / "search", load_from=str(checkpoint))
 
     models = {"baseline": (baseline_py, checkpoint)}
-    for ratio in ratios:
-        folder, percent = work / folder_name(ratio), f"{100 * ratio:g} %"
+    for target in targets:
+        folder = work / folder_name(target, how)
+        name = target.label + how.suffix.replace("_", " ")
+        flags = [*target.arguments, *how.arguments, "--out", str(folder)]
+        extras = Extras((str(baseline_py), str(checkpoint)) if distill else None, scratch)
+        flags += ["--distill", *extras.distill] if distill else []
+        flags += ["--scratch"] if scratch else []
         stages.run(
-            f"prune {percent}",
-            f"python tools/prune.py {search_py} {searched} --ratio {ratio:g} --out {folder}",
+            f"prune {shlex.join(flags)}",
+            shlex.join(["python", "tools/prune.py", str(search_py), str(searched), *flags]),
             _prune,
             search_py,
             searched,
-            ratio,
+            target,
             folder,
+            how,
+            extras,
         )
         pruned_py = folder / "pruned.py"
-        tuned = _train(stages, f"finetune {percent}", pruned_py, folder / "finetune")
-        models[f"pruned {percent}"] = (pruned_py, folder / "pruned.pth")
-        models[f"pruned {percent}, fine-tuned"] = (pruned_py, tuned)
+        tuned = _train(stages, f"finetune {name}", pruned_py, folder / "finetune")
+        models[f"pruned {name}"] = (pruned_py, folder / "pruned.pth")
+        models[f"pruned {name}, fine-tuned"] = (pruned_py, tuned)
+        if distill:
+            taught = _train(stages, f"distill {name}", folder / "distill.py", folder / "distill")
+            models[f"pruned {name}, distilled"] = (pruned_py, taught)
+        if scratch:
+            fresh = _train(stages, f"scratch {name}", folder / "scratch.py", folder / "scratch")
+            models[f"pruned {name}, from scratch"] = (pruned_py, fresh)
     measured = dict(models)
-    notes = [f"config: {config}; the share of the scores that was removed is in the model's name"]
+    notes = [
+        f"config: {config}; the model's name says what was asked for: a share alone is that of the "
+        "scores that were removed, params and flops are what may remain"
+    ]
     if control:
         plan = stages.run(
             "control-plan",
@@ -162,10 +188,11 @@ def _train_stage(config: Path, work_dir: Path, resume: bool, options: dict) -> d
     return dict(checkpoint=find_latest_checkpoint(str(work_dir)))
 
 
-def _prune(config: Path, checkpoint: Path, ratio: float, folder: Path) -> dict:
-    (result,) = prune(config, checkpoint, [ratio], out=folder)
-    result.costs.print(title=f"{100 * ratio:g} % of the scores pruned")
-    print(result.proof)
+def _prune(
+    config: Path, checkpoint: Path, target: Target, folder: Path, how: Ranking, extras: Extras
+) -> dict:
+    (result,) = prune(config, checkpoint, [target], out=folder, how=how, extras=extras)
+    result.print()
     return dict(folder=str(folder))
 
 

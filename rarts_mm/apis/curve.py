@@ -4,18 +4,21 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from mmengine.runner import Runner
 from rich.progress import track
 
-from rarts_mm.analysis import ResultsTable, count_parameters, plot_curve
+from rarts_mm.analysis import ResultsTable, plot_curve
+from rarts_mm.analysis.width_costs import parameter_cost
 from rarts_mm.search import AUXILIARY
-from rarts_mm.widths import find_units, masked
+from rarts_mm.widths import masked, scores_of
 
 from .errors import UsageError
 from .metrics import headline, metric_format
+from .plans import Ranking, make_plans
 from .preflight import check_files
-from .prune import rank
 from .search_checkpoint import load_search
+from .targets import SCORES, parse_target
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
@@ -25,11 +28,9 @@ def draw_curve(
     checkpoint: str | Path,
     out: str | Path | None = None,
     keep: str | None = None,
-    min_keep: int = 1,
+    how: Ranking | None = None,
     options: dict | None = None,
     ratios: Sequence[float] = RATIOS,
-    criterion: str = "alpha",
-    seed: int = 0,
 ) -> ResultsTable:
     """Evaluate the network with the lowest scores set to zero, before anything is sliced.
 
@@ -37,12 +38,13 @@ def draw_curve(
     ``curve.png``.
 
     Args:
-        config, checkpoint, keep, min_keep, options, criterion, seed: as for :func:`~rarts_mm.apis.prune`.
+        config, checkpoint, keep, how, options: as for :func:`~rarts_mm.apis.prune`.
         out: folder for the results; defaults to the checkpoint's.
         ratios: shares of the scores set to zero.
     """
     search = load_search(config, checkpoint, keep, options)
-    plans = rank(search, ratios, min_keep, criterion, seed)
+    how = how or Ranking()
+    plans = make_plans(search, [parse_target(SCORES, ratio) for ratio in ratios], how)
     out = Path(out) if out is not None else Path(checkpoint).parent
     cfg = copy.deepcopy(search.cfg)
     if not cfg.get("val_evaluator"):
@@ -55,24 +57,25 @@ def draw_curve(
     check_files(cfg, phases=("val",))
     runner = Runner.from_cfg(cfg)
     runner.model.load_state_dict(search.model.state_dict())
-    alphas = runner.model.alpha_parameters()
-    units, _ = find_units(search.model.kept, search.model.space.include)
-    whole = count_parameters(search.model.kept)
+    network = runner.model.kept
+    runner.model.space.settle(network)
+    alphas = scores_of(network)
+    cost = parameter_cost(search.network)
 
     rows, metrics = [], []
-    for ratio in track([0.0, *ratios], description="masked network"):
-        kept = {n: range(a.numel()) for n, a in alphas.items()}
-        if ratio:
-            kept = plans[ratio]
-        removed = sum((u.size - len(kept[u.name])) * u.parameters_per_score for u in units)
-        with masked(alphas, {name: list(index) for name, index in kept.items()}):
+    everything = {name: torch.arange(alpha.numel()) for name, alpha in alphas.items()}
+    steps = [(0.0, everything)]
+    steps += [(target.amount, plan.kept) for target, plan in plans.items()]
+    for ratio, kept in track(steps, description="masked network"):
+        with masked(alphas, kept):
             metrics.append(headline(runner.val()))
-        rows.append({"ratio": ratio, "parameters": whole - removed, **metrics[-1]})
+        parameters = cost({name: len(index) for name, index in kept.items()})
+        rows.append({"ratio": ratio, "parameters": parameters, **metrics[-1]})
     table = ResultsTable(
         {"ratio": "%", "parameters": "M", **{name: metric_format(name) for name in metrics[0]}},
         rows,
         title="Masked network, before slicing and fine-tuning",
-        notes=[f"search: {checkpoint}", f"weights: {search.keep}", f"criterion: {criterion}"],
+        notes=[f"search: {checkpoint}", f"weights: {search.keep}", f"criterion: {how.criterion}"],
     )
     table.print()
     table.write(out / "curve")

@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from rarts_mm.engine import CheckpointKindHook
+from rarts_mm.engine import CheckpointKindHook, RecomputeStatisticsHook
 
 from .configs import is_search, prepare_registries
 from .errors import UsageError
@@ -56,16 +56,28 @@ class _FitHook(Hook):
         )
 
 
-def evaluate(cfg: Config, checkpoint: str | Path, work_dir: str | Path) -> dict[str, float]:
+def evaluate(
+    cfg: Config, checkpoint: str | Path, work_dir: str | Path, precise_bn: int | None = None
+) -> dict[str, float]:
     """Test a checkpoint; returns the metrics of the config's ``test_evaluator``.
 
+    Args:
+        precise_bn: recompute batch norm statistics from this many training images first; the
+            checkpoint stays as it is.
+
     Raises:
-        UsageError: missing files, or a checkpoint that does not fit the model.
+        UsageError: missing files, a checkpoint that does not fit the model, or no training data to
+            recompute statistics from.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = str(work_dir)
     cfg.load_from, cfg.resume = None, False
-    check_files(cfg, phases=("test",))
+    if precise_bn is not None and not cfg.get("train_dataloader"):
+        raise UsageError(
+            f"--precise-bn {precise_bn}: the config has no train_dataloader to take images from"
+        )
+    recompute = None if precise_bn is None else RecomputeStatisticsHook(precise_bn)
+    check_files(cfg, phases=("test",) if recompute is None else ("train", "test"))
     # Missing or truncated: better known before the model and the data are built.
     read_checkpoint(checkpoint)
     prepare_registries(cfg)
@@ -75,5 +87,7 @@ def evaluate(cfg: Config, checkpoint: str | Path, work_dir: str | Path) -> dict[
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     runner.register_hook(CheckpointKindHook())
     runner.register_hook(_FitHook(checkpoint))
+    if recompute is not None:
+        runner.register_hook(recompute)
     cfg.load_from = runner._load_from = str(checkpoint)
     return runner.test()

@@ -5,7 +5,8 @@ from pathlib import Path
 from mmengine.registry import MODELS
 
 from rarts_mm.analysis import ResultsTable, count_parameters
-from rarts_mm.widths import find_units
+from rarts_mm.registry import SPACES
+from rarts_mm.widths import WidthSpace, find_units
 
 from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
@@ -36,8 +37,9 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
     search = is_search(cfg)
     model = cfg.model.architecture if search else cfg.model
     space = (cfg.model.get("space") or {}) if search else {}
-    if space.get("type", "WidthSpace").rpartition(".")[2] != "WidthSpace":
-        raise UsageError(f"{config} searches a {space['type']}, which has no widths to list")
+    kind = space.get("type", "WidthSpace")
+    if not issubclass(SPACES.get(kind) if isinstance(kind, str) else kind, WidthSpace):
+        raise UsageError(f"{config} searches a {kind}, which has no widths to list")
     network = MODELS.build(model)
     units, left_out = find_units(network, _EVERYWHERE)
     if not units:
@@ -45,7 +47,8 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
             "nothing in this network can be scored"
             + "".join(f"\n  left out: {layer}" for layer in left_out)
         )
-    scored = {unit.name for unit in find_units(network, space.get("include", "backbone"))[0]}
+    chosen = find_units(network, space.get("include", "backbone"), space.get("exclude", ()))[0]
+    scored = {unit.name for unit in chosen}
     everything = count_parameters(network)
     rows = [
         dict(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from rarts_mm.files import is_remote
+
 from .errors import UsageError
 
 
@@ -15,11 +17,6 @@ def _leaf_datasets(dataset: dict) -> Iterator[dict]:
     for cfg in inner:
         if isinstance(cfg, dict):
             yield from _leaf_datasets(cfg)
-
-
-def is_remote(path: str | Path) -> bool:
-    """Whether a path is a URL or a prefix that MMEngine's file clients know."""
-    return "://" in str(path)
 
 
 def _dataset_paths(dataset: dict) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,21 +13,15 @@ from torch import Tensor, nn
 
 from rarts_mm.analysis import CostTable, compare_costs, plot_widths
 from rarts_mm.files import digest, write_text, written_whole
-from rarts_mm.widths import (
-    Proof,
-    Unit,
-    find_units,
-    importance,
-    prove_slicing,
-    pruned_config,
-    rank_scores,
-    slice_network,
-)
+from rarts_mm.widths import Proof, Unit, prove_slicing, pruned_config, slice_network
 
 from .configs import plain_config
+from .distill import distill_config
 from .errors import UsageError
 from .input_size import input_size
+from .plans import Plan, Ranking, make_plans
 from .search_checkpoint import Search, load_search
+from .targets import SCORES, Target, parse_target
 
 RECORD = "widths.json"
 
@@ -36,110 +31,111 @@ class Pruned:
     """One pruned model and the files that hold it.
 
     Attributes:
-        folder: where ``pruned.py``, ``pruned.pth``, ``widths.json`` and ``widths.png`` are.
-        ratio: share of the scores that went.
-        kept: unit name -> sorted indices of the dimensions that stayed.
+        folder: where ``pruned.py``, ``pruned.pth``, ``widths.json`` and ``widths.png`` are, and
+            ``distill.py`` and ``scratch.py`` if asked for.
+        plan: what was asked for and what stayed.
         proof: how far sliced and masked network are apart.
         costs: parameters and FLOPs before and after.
+        configs: the configs that can be trained.
     """
 
     folder: Path
-    ratio: float
-    kept: dict[str, Tensor]
+    plan: Plan
     proof: Proof
     costs: CostTable
+    configs: list[Path]
+
+    def print(self) -> None:
+        """Say what was done, and what comes next."""
+        self.costs.print(title=self.plan.target.title)
+        if (table := self.plan.agreement_table()) is not None:
+            table.print()
+        print(self.plan)
+        print(self.proof)
+        names = [path.name for path in self.configs]
+        print(f"wrote {self.folder}/{', '.join([*names, 'pruned.pth', RECORD, 'widths.png'])}")
+        for path in self.configs:
+            print(f"next: python tools/train.py {shlex.quote(str(path))}")
 
 
-def check_ratio(ratio: float) -> float:
-    """Raise unless a pruning ratio is a number inside (0, 1)."""
-    try:
-        value = float(ratio)
-    except (TypeError, ValueError):
-        raise UsageError(f"--ratio must be a number such as 0.4, got {ratio!r}") from None
-    if not 0 < value < 1:
-        raise UsageError(
-            f"--ratio is the share of scores to remove and must lie strictly between 0 and 1, "
-            f"got {ratio}; for 40 % write 0.4"
-        )
-    return value
+@dataclass(frozen=True)
+class Extras:
+    """What is written besides ``pruned.py``.
 
+    Attributes:
+        distill: config and checkpoint of a teacher, for ``distill.py``.
+        scratch: whether to write ``scratch.py``, the same architecture with random weights in the
+            schedule of the baseline.
+    """
 
-def folder_name(ratio: float) -> str:
-    """``pruned_40`` for 0.4, ``pruned_37.5`` for 0.375."""
-    return f"pruned_{100 * ratio:g}"
+    distill: tuple[str, str] | None = None
+    scratch: bool = False
 
 
 def prune(
     config: str | Path,
     checkpoint: str | Path,
-    ratios: Sequence[float],
+    targets: Sequence[Target | float],
     out: str | Path | None = None,
     keep: str | None = None,
-    min_keep: int = 1,
+    how: Ranking | None = None,
+    extras: Extras | None = None,
     options: dict | None = None,
-    criterion: str = "alpha",
-    seed: int = 0,
 ) -> list[Pruned]:
-    """Prune a search at one or more ratios and write each result.
+    """Prune a search to one or more targets and write each result.
 
     Args:
         config: the search's config.
         checkpoint: a checkpoint of the search.
-        ratios: shares of all scores to remove, each in (0, 1).
-        out: folder for the result, for several ratios the folder that gets one folder each; defaults
-            to ``pruned_<percent>`` beside the checkpoint.
+        targets: what is asked for; a number is a share of all scores to remove, in (0, 1).
+        out: folder for the result, for several targets the folder that gets one folder each; defaults
+            to ``pruned_<percent>`` or the like beside the checkpoint.
         keep: which weights go on: ``'auxiliary'``, ``'primary'`` or ``'mean'``.
-        min_keep: floor: dimensions that every layer keeps.
+        how: how dimensions are ranked and kept.
+        extras: what is written besides.
         options: settings of the config to override.
-        criterion: what the dimensions are ranked by, a key of
-            :data:`~rarts_mm.widths.CRITERIA`.
-        seed: of the criterion ``'random'``; the others do not read it.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
         ProofError: a sliced network differs from the masked one; it has not been written.
     """
-    ratios = list(dict.fromkeys(check_ratio(r) for r in ratios))
-    if not ratios:
-        raise UsageError("no ratio given; for example --ratio 0.4")
+    how, extras = how or Ranking(), extras or Extras()
+    targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
+    if not targets:
+        raise UsageError("nothing to prune to; for example --ratio 0.4")
     search = load_search(config, checkpoint, keep, options)
     source = dict(
         config=str(config),
         checkpoint=str(checkpoint),
         sha256=digest(checkpoint),
         keep=search.keep,
-        min_keep=min_keep,
-        criterion=criterion,
+        ranking=asdict(how),
     )
-    if criterion == "random":
-        source["seed"] = seed
-    folders = _folders(Path(checkpoint).parent, out, ratios)
-    for ratio in ratios:
-        _check_folder(folders[ratio], dict(source, ratio=ratio))
-    # Every ratio must be possible before the first is written.
-    plans = rank(search, ratios, min_keep, criterion, seed)
+    folders = _folders(Path(checkpoint).parent, out, targets, how)
+    sources = {target: dict(source, target=target.arguments) for target in targets}
+    for target in targets:
+        _check_folder(folders[target], sources[target])
+    # Every target must be possible before the first is written.
+    plans = make_plans(search, targets, how)
+    configs = {target: _configs(search, plans[target], extras) for target in targets}
     return [
-        _prune_one(search, ratio, plans[ratio], folders[ratio], dict(source, ratio=ratio))
-        for ratio in ratios
+        _prune_one(search, plans[target], folders[target], sources[target], configs[target])
+        for target in targets
     ]
 
 
-def rank(
-    search: Search, ratios: Sequence[float], min_keep: int, criterion: str, seed: int
-) -> dict[float, dict[str, Tensor]]:
-    """Ratio -> unit name -> indices of the dimensions to keep; see :func:`prune`."""
-    try:
-        scores = importance(search.model.kept, criterion, seed)
-        return {ratio: rank_scores(scores, ratio, min_keep) for ratio in ratios}
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _folders(beside: Path, out: str | Path | None, ratios: Sequence[float]) -> dict[float, Path]:
-    if out is not None and len(ratios) == 1:
-        return {ratios[0]: Path(out)}
+def _folders(
+    beside: Path, out: str | Path | None, targets: Sequence[Target], how: Ranking
+) -> dict[Target, Path]:
+    if out is not None and len(targets) == 1:
+        return {targets[0]: Path(out)}
     parent = beside if out is None else Path(out)
-    return {ratio: parent / folder_name(ratio) for ratio in ratios}
+    return {target: parent / folder_name(target, how) for target in targets}
+
+
+def folder_name(target: Target, how: Ranking) -> str:
+    """``pruned_40`` for 40 % of the scores, ``pruned_flops_300G_round8``, and so on."""
+    return target.folder + how.suffix
 
 
 def _check_folder(folder: Path, source: dict) -> None:
@@ -148,46 +144,67 @@ def _check_folder(folder: Path, source: dict) -> None:
         return
     record = folder / RECORD
     try:
-        same = json.loads(record.read_text())["source"] if record.is_file() else None
-    except (ValueError, KeyError):
-        same = None
-    identity = ("sha256", "keep", "min_keep", "ratio", "criterion", "seed")
-    if same is not None:
-        # Records from before there was a choice.
-        same.setdefault("criterion", "alpha")
-    if same is None or any(same.get(k) != source.get(k) for k in identity):
-        what = "other files"
-        if same:
-            differing = [f"{k}={same.get(k)}" for k in identity[1:] if same.get(k) != source.get(k)]
-            what = f"another pruning ({', '.join(differing) or 'of another checkpoint'})"
-        raise UsageError(
-            f"{folder} holds {what}; choose another folder with --out DIR, or remove that one"
-        )
+        there = _identity(json.loads(record.read_text())["source"]) if record.is_file() else None
+    except (ValueError, KeyError, TypeError):
+        there = None
+    # As it would be read again: JSON has no tuples.
+    wanted = _identity(json.loads(json.dumps(source)))
+    if there == wanted:
+        return
+    what = "other files"
+    if there is not None:
+        differing = [
+            f"{'' if key == 'target' else key} {value}".strip()
+            for key, value in there.items()
+            if key != "sha256" and value != wanted.get(key)
+        ]
+        what = f"another pruning ({', '.join(differing) or 'of another checkpoint'})"
+    raise UsageError(
+        f"{folder} holds {what}; choose another folder with --out DIR, or remove that one"
+    )
+
+
+def _identity(source: dict) -> dict:
+    """What makes a pruning the same one."""
+    same = {key: source[key] for key in ("sha256", "keep")}
+    return same | {"target": " ".join(source["target"]), **source["ranking"]}
+
+
+def _configs(search: Search, plan: Plan, extras: Extras) -> dict[str, Config]:
+    """The configs to write, by file name, ``pruned.py`` last."""
+    pruned = finetune_config(search.cfg, plan.kept)
+    configs = {}
+    if extras.distill is not None:
+        cfg = distill_config(pruned, *extras.distill)
+        cfg.work_dir = "{{ fileDirname }}/distill"
+        configs["distill.py"] = cfg
+    if extras.scratch:
+        configs["scratch.py"] = scratch_config(search.cfg, plan.kept)
+    return dict(configs, **{"pruned.py": pruned})
 
 
 def _prune_one(
-    search: Search, ratio: float, kept: dict[str, Tensor], folder: Path, source: dict
+    search: Search, plan: Plan, folder: Path, source: dict, configs: dict[str, Config]
 ) -> Pruned:
-    scored = search.model.kept
+    scored, kept = search.network, plan.kept
     sliced = slice_network(copy.deepcopy(scored), kept)
     proof = prove_slicing(scored, kept, sliced)
-    units, _ = find_units(scored, search.model.space.include)
-    costs = compare_costs(scored, sliced, input_size(search.cfg), units=units)
-    config = finetune_config(search.cfg, kept)
-    config.pruning = {k: v for k, v in source.items() if k not in ("config", "sha256")}
+    units, _ = search.model.space.units(scored)
+    size = tuple(source["ranking"]["input_size"] or input_size(search.cfg))
+    costs = compare_costs(scored, sliced, size, units=units)
 
     with written_whole(folder / "pruned.pth") as path:
         torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, path)
-    write_text(folder / RECORD, json.dumps(_record(units, kept, source, proof, costs), indent=1))
+    record = _record(units, plan, source, proof, costs)
+    write_text(folder / RECORD, json.dumps(record, indent=1))
     sizes = {unit.name: unit.size for unit in units}
-    plot_widths(
-        sizes,
-        {f"{100 * ratio:g} % pruned": {name: len(index) for name, index in kept.items()}},
-        folder / "widths.png",
-    )
-    # Last, as whoever finds the config may rely on the rest.
-    write_text(folder / "pruned.py", config.pretty_text)
-    return Pruned(folder, ratio, kept, proof, costs)
+    widths = {name: len(index) for name, index in kept.items()}
+    plot_widths(sizes, {plan.target.title: widths}, folder / "widths.png")
+    # Last, as whoever finds a config may rely on the rest.
+    for name, cfg in configs.items():
+        cfg.pruning = {k: v for k, v in source.items() if k not in ("config", "sha256")}
+        write_text(folder / name, cfg.pretty_text)
+    return Pruned(folder, plan, proof, costs, [folder / name for name in reversed(configs)])
 
 
 def finetune_config(search: Config, kept: dict[str, Tensor]) -> Config:
@@ -202,6 +219,18 @@ def finetune_config(search: Config, kept: dict[str, Tensor]) -> Config:
     return cfg
 
 
+def scratch_config(search: Config, kept: dict[str, Tensor]) -> Config:
+    """The config that trains a pruned model's architecture from random weights.
+
+    In the schedule of the baseline, into the folder ``scratch`` beside it: what the pruned weights are
+    worth (Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019).
+    """
+    cfg = plain_config(search, "baseline")
+    cfg.model = pruned_config(cfg.model.to_dict(), kept)
+    cfg.work_dir = "{{ fileDirname }}/scratch"
+    return cfg
+
+
 def _plain_state(network: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in network.state_dict().items()}
 
@@ -212,10 +241,12 @@ def _meta(search: Search, source: dict) -> dict:
 
 
 def _record(
-    units: Sequence[Unit], kept: dict[str, Tensor], source: dict, proof: Proof, costs: CostTable
+    units: Sequence[Unit], plan: Plan, source: dict, proof: Proof, costs: CostTable
 ) -> dict:
+    kept = plan.kept
     return dict(
         source=source,
+        plan=plan.to_dict(),
         scores=sum(unit.size for unit in units),
         removed=sum(unit.size - len(kept[unit.name]) for unit in units),
         units={

@@ -1,20 +1,19 @@
 """Finding and reading what a search left behind."""
 
-import pickle
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from rarts_mm.models.checkpoint_file import CheckpointFileError, read_checkpoint_file
 from rarts_mm.search import AUXILIARY, PRIMARY
 
 from .configs import is_search, prepare_registries, read_config, require_search
 from .errors import UsageError
-from .preflight import is_remote
 
 KEEP = (AUXILIARY, PRIMARY, "mean")
 
@@ -54,39 +53,10 @@ def read_checkpoint(path: str | Path) -> dict:
     Raises:
         UsageError: missing, out of reach, truncated, or no checkpoint at all.
     """
-    if is_remote(path):
-        return _with_state_dict(_fetch(str(path)), path)
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"checkpoint {path} does not exist; give the path of a .pth file")
     try:
-        # MMEngine's checkpoints hold its own message hub, so that the file must be trusted.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
-        raise UsageError(
-            f"checkpoint {path} ({path.stat().st_size} bytes) cannot be read: {error}. It may be "
-            "truncated or no checkpoint; take the one before it"
-        ) from error
-    return _with_state_dict(checkpoint, path)
-
-
-def _fetch(url: str) -> object:
-    try:
-        # Downloads once: torch.hub keeps the file.
-        return CheckpointLoader.load_checkpoint(url, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UsageError(
-            f"checkpoint {url} cannot be fetched: {error}. Download it and give the path of the file"
-        ) from error
-
-
-def _with_state_dict(checkpoint: object, path: str | Path) -> dict:
-    if not isinstance(checkpoint, dict):
-        raise UsageError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a state dict")
-    if "state_dict" in checkpoint:
-        return checkpoint
-    # Classifiers of the original Swin release are saved as {"model": ...}.
-    return {"state_dict": checkpoint.get("model", checkpoint)}
+        return read_checkpoint_file(path)
+    except CheckpointFileError as error:
+        raise UsageError(str(error)) from error
 
 
 @dataclass
@@ -96,6 +66,8 @@ class Search:
     Attributes:
         cfg: its config.
         model: a :class:`~rarts_mm.models.SearchModel` with one network, evaluation mode.
+        network: a copy of its kept network that carries scores where zero removes a dimension.
+        alphas: unit name -> (size,) scores that the search learned.
         meta: the checkpoint's meta data.
         checkpoint: path of the checkpoint.
         keep: which weights it holds.
@@ -103,6 +75,8 @@ class Search:
 
     cfg: Config
     model: torch.nn.Module
+    network: torch.nn.Module
+    alphas: dict[str, Tensor]
     meta: dict
     checkpoint: Path
     keep: str
@@ -179,4 +153,12 @@ def load_search(
             "Give the config of the search that wrote it (it lies beside the checkpoint)"
         ) from error
     model.train(False)
-    return Search(cfg, model, content.get("meta", {}), Path(checkpoint), keep)
+    alphas = {n: alpha.detach().clone() for n, alpha in model.alpha_parameters().items()}
+    network = copy.deepcopy(model.kept)
+    if not hasattr(model.space, "settle"):
+        raise UsageError(
+            f"{config} searches a {type(model.space).__name__}, which has no widths: its result is not "
+            "pruned but derived"
+        )
+    model.space.settle(network)
+    return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)

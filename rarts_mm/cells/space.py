@@ -32,6 +32,9 @@ class CellSpace:
         self.bind(network, alphas)
         return alphas
 
+    def initialise(self, alphas: Mapping[str, nn.Parameter]) -> None:
+        """After the networks' initialisation, which leaves alpha alone: nothing to do."""
+
     def scored_weights(self, network: nn.Module) -> list[str]:
         """Names of the parameters that a checkpoint must bring: those of the candidate operations."""
         return [

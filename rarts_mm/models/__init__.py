@@ -1,7 +1,8 @@
-"""Models: the two-network search model and the conversion of published checkpoints."""
+"""Models: the two-network search model, distillation, conversion of published checkpoints."""
 
 from .activation_checkpointing import checkpoint_activations
 from .batch_pair import BatchPair
+from .distillation import DistilledClassifier, DistilledDetector
 from .preresnet import PreResNet
 from .search_model import Alphas, SearchModel
 from .swin_release import convert_on_load
@@ -9,6 +10,8 @@ from .swin_release import convert_on_load
 __all__ = [
     "Alphas",
     "BatchPair",
+    "DistilledClassifier",
+    "DistilledDetector",
     "PreResNet",
     "SearchModel",
     "checkpoint_activations",

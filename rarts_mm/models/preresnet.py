@@ -8,7 +8,36 @@ from rarts_mm.registry import MODELS
 EXPANSION = 4
 
 
-class PreActivationBottleneck(BaseModule):
+class Selecting(BaseModule):
+    """A module that, once pruned, reads some of its input's channels: the shortcut beside it needs all.
+
+    Attributes:
+        selected: a buffer, (channels read,) indices of the input's channels; None: all.
+    """
+
+    def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        self.register_buffer("selected", None)
+
+    def select(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, channels read, H, W)."""
+        return x if self.selected is None else x.index_select(1, self.selected)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        found = state_dict.get(f"{prefix}selected")
+        if (found is None) != (self.selected is None) or (
+            found is not None and found.shape != self.selected.shape
+        ):
+            has, wanted = (0 if s is None else len(s) for s in (found, self.selected))
+            raise RuntimeError(
+                f"{prefix}selected, the channels that a pruned layer reads, has {has} entries in the "
+                f"checkpoint and {wanted} in the network (0: not pruned): they are from different "
+                "prunings"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class PreActivationBottleneck(Selecting):
     """Batch norm, ReLU and convolution, three times, beside a shortcut.
 
     The shortcut carries the block's raw input. Where the shape changes, it is a 1 x 1 convolution.
@@ -32,34 +61,18 @@ class PreActivationBottleneck(BaseModule):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-        # Indices of the input's channels that a pruned block reads; None: all.
-        self.register_buffer("selected", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, 4 planes, H / stride, W / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = x if self.selected is None else x.index_select(1, self.selected)
-        out = self.conv1(self.relu(self.bn1(out)))
+        out = self.conv1(self.relu(self.bn1(self.select(x))))
         out = self.conv2(self.relu(self.bn2(out)))
         out = self.conv3(self.relu(self.bn3(out)))
         return out + shortcut
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        found = state_dict.get(f"{prefix}selected")
-        if (found is None) != (self.selected is None) or (
-            found is not None and found.shape != self.selected.shape
-        ):
-            has, wanted = (0 if s is None else len(s) for s in (found, self.selected))
-            raise RuntimeError(
-                f"{prefix}selected, the channels that a pruned block reads, has {has} entries in the "
-                f"checkpoint and {wanted} in the network (0: not pruned): they are from different "
-                "prunings"
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
 
 @MODELS.register_module()
-class PreResNet(BaseModule):
+class PreResNet(Selecting):
     """PreResNet of depth 9 n + 2 for images of 32 x 32, as a backbone of MMPretrain's classifiers.
 
     Depth 164 with 10 classes: 1,703,258 parameters and 247,646,720 multiply-adds (the thesis' section
@@ -108,4 +121,4 @@ class PreResNet(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """(N, in_channels, H, W) -> ((N, 16 base_channels, H / 4, W / 4),)."""
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
-        return (self.relu(self.bn(x)),)
+        return (self.relu(self.bn(self.select(x))),)

@@ -112,11 +112,11 @@ class SearchModel(BaseModel):
     def init_weights(self) -> None:
         """Initialise w as the architecture says; u becomes a copy unless ``independent_init``."""
         self.auxiliary.init_weights()
-        if self.primary is None:
-            return
-        if self.independent_init:
+        if self.primary is not None and self.independent_init:
             self.primary.init_weights()
-        else:
+        # Scores that are weights of the layers have been initialised as such.
+        self.space.initialise(self.alpha_parameters())
+        if self.primary is not None and not self.independent_init:
             self.primary.load_state_dict(self.auxiliary.state_dict())
 
     def train_step(self, data: dict[str, dict], optim_wrapper) -> dict[str, Tensor]:

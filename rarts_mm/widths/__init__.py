@@ -12,12 +12,14 @@ from .scores import bind_scores, find_units, insert_scores, scores_of
 from .sliced_attention import SlicedWindowMSA
 from .sliced_linear import SlicedLinear
 from .slicing import slice_network
-from .space import WidthSpace
+from .spaces import BatchNormSpace, LiteralSpace, WidthSpace
 from .unit import LeftOut, Unit
 
 __all__ = [
     "CRITERIA",
+    "BatchNormSpace",
     "LeftOut",
+    "LiteralSpace",
     "Proof",
     "ProofError",
     "PrunedModel",

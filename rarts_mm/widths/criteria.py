@@ -4,25 +4,55 @@ A criterion gives every dimension of every unit a number that :func:`~rarts_mm.w
 compares over the whole network. Another criterion is another function in ``CRITERIA``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .scores import nearest, scored_sites
-
-Criterion = Callable[[nn.Module, int], dict[str, Tensor]]
+from .budgets.cost import WidthCost
+from .naming import nearest
+from .scores import scored_sites, scores_of
 
 DEFAULT = "alpha"
 
 
-def importance(network: nn.Module, criterion: str = DEFAULT, seed: int = 0) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Evidence:
+    """What a criterion may look at.
+
+    Attributes:
+        network: A network that carries scores.
+        alphas: Unit name -> (size,), what the search learned.
+        cost: What widths cost.
+        seed: For random numbers.
+    """
+
+    network: nn.Module
+    alphas: Mapping[str, Tensor]
+    cost: WidthCost
+    seed: int
+
+
+Criterion = Callable[[Evidence], dict[str, Tensor]]
+
+
+def importance(
+    network: nn.Module,
+    criterion: str = DEFAULT,
+    seed: int = 0,
+    alphas: Mapping[str, Tensor] | None = None,
+    cost: WidthCost | None = None,
+) -> dict[str, Tensor]:
     """The importance of every scored dimension of a network.
 
     Args:
         network: A network that carries scores.
         criterion: A key of ``CRITERIA``.
         seed: Non-negative; only ``'random'`` reads it.
+        alphas: Unit name -> (size,), what the search learned, where that is not what the network
+            carries: batch norm scales for example.
+        cost: What widths cost; ``'alpha-per-cost'`` needs it, the others do not read it.
 
     Returns:
         Unit name -> (size,) numbers >= 0, of which the lowest go first.
@@ -36,19 +66,21 @@ def importance(network: nn.Module, criterion: str = DEFAULT, seed: int = 0) -> d
             f"There is no criterion {criterion!r}; known are {', '.join(CRITERIA)}. "
             f"{nearest(str(criterion), CRITERIA)}"
         )
-    if not scored_sites(network):
+    carried = scores_of(network)
+    if not carried:
         raise ValueError("The network carries no scores, so there is nothing to rank.")
-    return CRITERIA[criterion](network, seed)
+    if cost is None:
+        cost = WidthCost.of_scores({name: alpha.numel() for name, alpha in carried.items()})
+    return CRITERIA[criterion](Evidence(network, alphas or carried, cost, seed))
 
 
-def by_alpha(network: nn.Module, seed: int) -> dict[str, Tensor]:
+def by_alpha(evidence: Evidence) -> dict[str, Tensor]:
     """|alpha|, compared over the whole network (thesis, section 4.3).
 
     Raises:
         ValueError: All scores are equal: no search has moved them, so they say nothing.
     """
-    del seed
-    scores = {s.unit.name: s.adapter.alpha(s.host).detach().abs() for s in scored_sites(network)}
+    scores = {name: alpha.detach().abs() for name, alpha in evidence.alphas.items()}
     everything = torch.cat([score.flatten() for score in scores.values()])
     if everything.numel() > 1 and bool((everything == everything[0]).all()):
         raise ValueError(
@@ -59,7 +91,40 @@ def by_alpha(network: nn.Module, seed: int) -> dict[str, Tensor]:
     return scores
 
 
-def by_magnitude(network: nn.Module, seed: int) -> dict[str, Tensor]:
+def by_alpha_norm(evidence: Evidence) -> dict[str, Tensor]:
+    """|alpha| times the L2 norm of the weights that it multiplies, relative to its unit's mean norm.
+
+    A score and these weights can trade a factor without changing the function; their product does not
+    notice. The division leaves the comparison between units to alpha. Behind a batch norm they are the
+    weights that read the channel, elsewhere those that write the dimension.
+
+    Raises:
+        ValueError: A weight is NaN or infinite; or as for :func:`by_alpha`.
+    """
+    scores = by_alpha(evidence)
+    for site in scored_sites(evidence.network):
+        name = site.unit.name
+        weight = _finite(site.adapter.scaled_weight(site.host), name)
+        norms = weight.flatten(1).square().sum(1).view(-1, site.unit.size).sum(0).sqrt()
+        scores[name] = scores[name].to(norms) * norms / norms.mean().clamp_min(1e-300)
+    return scores
+
+
+def by_alpha_per_cost(evidence: Evidence) -> dict[str, Tensor]:
+    """|alpha| over what the dimension costs at full width, in parameters or in FLOPs.
+
+    A cheap dimension stays where a dear one of the same score goes.
+
+    Raises:
+        ValueError: As for :func:`by_alpha`.
+    """
+    costs = evidence.cost.per_dimension()
+    # What costs nothing is no cheaper than the cheapest: a quotient has to be a number.
+    least = min((cost for cost in costs.values() if cost), default=1.0)
+    return {n: score.double() / max(costs[n], least) for n, score in by_alpha(evidence).items()}
+
+
+def by_magnitude(evidence: Evidence) -> dict[str, Tensor]:
     """The place of a dimension's weights among those of its unit, by their L1 norm.
 
     The norm is that of the rows that write the dimension: of W_1 in an MLP, of W_q, W_k and W_v in
@@ -71,15 +136,9 @@ def by_magnitude(network: nn.Module, seed: int) -> dict[str, Tensor]:
     Raises:
         ValueError: A weight is NaN or infinite.
     """
-    del seed
     ranks = {}
-    for site in scored_sites(network):
-        weight = site.adapter.weight(site.host).detach().to("cpu", torch.float64)
-        if not bool(weight.isfinite().all()):
-            raise ValueError(
-                f"The weights of {site.unit.name} are not finite, so their norms cannot be ranked: "
-                "the search has diverged. Go back to an earlier checkpoint."
-            )
+    for site in scored_sites(evidence.network):
+        weight = _finite(site.adapter.weight(site.host), site.unit.name)
         norms = weight.abs().flatten(1).sum(1).view(-1, site.unit.size).sum(0)
         # Stable: of equal norms, those at the end go first, as in rank_scores.
         order = norms.flip(0).argsort(stable=True)
@@ -89,7 +148,7 @@ def by_magnitude(network: nn.Module, seed: int) -> dict[str, Tensor]:
     return ranks
 
 
-def by_random(network: nn.Module, seed: int) -> dict[str, Tensor]:
+def by_random(evidence: Evidence) -> dict[str, Tensor]:
     """Numbers drawn uniformly from [0, 1), compared over the whole network (I, Table 6, "random").
 
     They depend on the seed and on the units' names and sizes alone.
@@ -97,10 +156,11 @@ def by_random(network: nn.Module, seed: int) -> dict[str, Tensor]:
     Raises:
         ValueError: A seed that is no whole number >= 0.
     """
+    seed = evidence.seed
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"The seed must be a whole number of at least 0, got {seed!r}.")
     generator = torch.Generator().manual_seed(seed)
-    sizes = {site.unit.name: site.unit.size for site in scored_sites(network)}
+    sizes = {site.unit.name: site.unit.size for site in scored_sites(evidence.network)}
     drawn = {
         name: torch.rand(sizes[name], generator=generator, dtype=torch.float64)
         for name in sorted(sizes)
@@ -108,8 +168,20 @@ def by_random(network: nn.Module, seed: int) -> dict[str, Tensor]:
     return {name: drawn[name] for name in sizes}
 
 
+def _finite(weight: Tensor, name: str) -> Tensor:
+    weight = weight.detach().to("cpu", torch.float64)
+    if not bool(weight.isfinite().all()):
+        raise ValueError(
+            f"The weights of {name} are not finite, so their norms cannot be ranked: the search has "
+            "diverged. Go back to an earlier checkpoint."
+        )
+    return weight
+
+
 CRITERIA: dict[str, Criterion] = {
     "alpha": by_alpha,
+    "alpha-norm": by_alpha_norm,
+    "alpha-per-cost": by_alpha_per_cost,
     "magnitude": by_magnitude,
     "random": by_random,
 }

@@ -77,7 +77,8 @@ def prove_slicing(
     Compared is the part that holds all units: the backbone, all its outputs, if they all lie
     there; else ``extract_feat`` of an OpenMMLab model with a neck, if they lie in these two. Of
     detectors, layers of the heads that hold units are compared one by one besides, each on random
-    inputs of its own; else it is the network. All is run in float64 and evaluation mode. Neither
+    inputs of its own; else it is the network, such as a whole classifier whose head reads what is
+    pruned. All is run in float64 and evaluation mode. Neither
     network is changed.
 
     Args:
@@ -97,7 +98,7 @@ def prove_slicing(
     sites = scored_sites(scored)
     heads = _heads(scored, sites)
     proofs = []
-    rest = [site.unit.name for site in sites if site.path not in heads]
+    rest = [site.path for site in sites if site.path not in heads]
     if rest:
         path, run = _comparand(scored, rest)
         proofs.append(_prove_part(scored, kept, sliced, tolerance, sizes, path, run, None))
@@ -134,10 +135,11 @@ def _prove_part(
     device = next(reference.parameters()).device
     inputs = _images(reference, sizes, forward) if inputs is None else _moved(inputs, device)
     prefix = f"{path}." if path else ""
+    # A unit may have the very name of the part.
     local = {
-        name.removeprefix(prefix): indices
+        "" if name == path else name.removeprefix(prefix): indices
         for name, indices in kept.items()
-        if name.startswith(prefix)
+        if name == path or name.startswith(prefix)
     }
 
     # Folding in float32 rounds, by more than the tolerance. So the scored network is sliced in
@@ -229,9 +231,9 @@ def prove_equal(
     return proof
 
 
-def _comparand(network: nn.Module, names: list[str]) -> tuple[str, Forward]:
+def _comparand(network: nn.Module, hosts: list[str]) -> tuple[str, Forward]:
     def inside(*parts: str) -> bool:
-        return all(name.partition(".")[0] in parts for name in names)
+        return all(path.partition(".")[0] in parts for path in hosts)
 
     if hasattr(network, "backbone") and inside("backbone"):
         return "backbone", _call

@@ -80,16 +80,16 @@ def pruned_config(model: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
     holders = {name.partition(".")[0] for name in kept}
     for key, value in rest.items():
         if key in holders:
-            rest[key] = _without_pretrained(value)
+            rest[key] = without_pretrained(value)
     return dict(type=TYPE, of=of, widths=widths, **_drop_pretrained(rest))
 
 
-def _without_pretrained(cfg: Any) -> Any:
+def without_pretrained(cfg: Any) -> Any:
     """``cfg`` without pretrained weights, at any depth."""
     if isinstance(cfg, Mapping):
-        return _drop_pretrained({key: _without_pretrained(value) for key, value in cfg.items()})
+        return _drop_pretrained({key: without_pretrained(value) for key, value in cfg.items()})
     if isinstance(cfg, list | tuple):
-        return type(cfg)(_without_pretrained(value) for value in cfg)
+        return type(cfg)(without_pretrained(value) for value in cfg)
     return cfg
 
 

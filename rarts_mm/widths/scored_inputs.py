@@ -1,13 +1,13 @@
 """Layers whose inputs are multiplied by scores: channels on their way into the next layer."""
 
-import torch
 from torch import Tensor, nn
 
+from .referring import RefersToAlpha
 from .sliced_layers import SlicedConv2d, SlicedConvTranspose2d
 from .sliced_linear import SlicedLinear
 
 
-class ScoredInputs(nn.Module):
+class ScoredInputs(RefersToAlpha):
     """``y = layer(x * alpha)``: scores on the input channels of a layer (thesis, section 4.2).
 
     Behind batch norm and activation, where a channel enters the next layer, a score of zero removes
@@ -25,8 +25,7 @@ class ScoredInputs(nn.Module):
             raise ValueError(
                 f"alpha has shape {tuple(alpha.shape)}, which does not fit the layer's {inputs} inputs."
             )
-        # Past nn.Module.__setattr__, which would register it.
-        self.__dict__["alpha"] = alpha
+        self.refer(alpha)
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         # Under autocast the input may be of lower precision: alpha must not promote all that follows.
@@ -36,16 +35,6 @@ class ScoredInputs(nn.Module):
         else:
             scores = scores[:, None, None]
         return super().forward(x * scores, *args, **kwargs)
-
-    def _apply(self, fn, recurse=True):
-        super()._apply(fn, recurse)
-        alpha = self.alpha
-        with torch.no_grad():
-            # The same object, as nn.Module does it for its own: an owner's reference stays true.
-            alpha.data = fn(alpha.data)
-            if alpha.grad is not None:
-                alpha.grad.data = fn(alpha.grad.data)
-        return self
 
 
 # The plain class stands among the bases by name, as MMEngine's initialisers look there.

@@ -1,13 +1,13 @@
 """A linear layer whose outputs are multiplied by scores."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .referring import RefersToAlpha
 from .sliced_linear import SlicedLinear
 
 
-class ScoredLinear(nn.Linear):
+class ScoredLinear(RefersToAlpha, nn.Linear):
     """``y = (x W^T + b) * alpha``: scores on the output dimensions of a linear layer.
 
     The scores multiply the output, bias included (SiDT, thesis section 4.3: q~ = q A), not the
@@ -59,8 +59,7 @@ class ScoredLinear(nn.Linear):
                 f"({self.out_features // self.repeats},): {self.out_features} outputs in "
                 f"{self.repeats} groups that share their scores."
             )
-        # Past nn.Module.__setattr__, which would register it.
-        self.__dict__["alpha"] = alpha
+        self.refer(alpha)
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -68,16 +67,6 @@ class ScoredLinear(nn.Linear):
         # Under autocast the output is of lower precision: alpha must not promote all that follows.
         scores = self.alpha.to(output.dtype)
         return output * (scores if self.repeats == 1 else scores.repeat(self.repeats))
-
-    def _apply(self, fn, recurse=True):
-        super()._apply(fn, recurse)
-        alpha = self.alpha
-        with torch.no_grad():
-            # The same object, as nn.Module does it for its own: an owner's reference stays true.
-            alpha.data = fn(alpha.data)
-            if alpha.grad is not None:
-                alpha.grad.data = fn(alpha.grad.data)
-        return self
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scores={self.alpha.numel()}, repeats={self.repeats}"

@@ -1,6 +1,5 @@
 """Finding what can be scored in a network, and putting scores there."""
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from rarts_mm.registry import ADAPTERS
 
 from . import adapters  # noqa: F401  (registers them)
 from .adapters.base import WidthAdapter
+from .naming import EVERYWHERE, Names, Selection, nearest
 from .unit import LeftOut, Unit
-
-EVERYWHERE = ""
 
 
 @dataclass(frozen=True)
@@ -28,28 +26,30 @@ class Site:
 
 
 def find_units(
-    network: nn.Module, include: str | Iterable[str] = "backbone"
+    network: nn.Module, include: Names = "backbone", exclude: Names = ()
 ) -> tuple[list[Unit], list[LeftOut]]:
     """What can be scored in a network, with or without scores.
 
     Args:
         network: Any network.
-        include: Path of the submodule to look into, or several. ``'backbone'`` means the whole
-            network where there is no backbone; ``''`` means everywhere.
+        include: What is looked at, one or several of: the path of a submodule, the name of a unit, a
+            pattern of names such as ``'backbone.*.bn1'``. ``'backbone'`` means the whole network
+            where there is no backbone; ``''`` means everywhere.
+        exclude: What is not, in the same way.
 
     Returns:
         The units in the order of the network's modules, and the layers of the right kind that
         were left out.
 
     Raises:
-        ValueError: ``include`` names no submodule.
+        ValueError: ``include`` or ``exclude`` name nothing in the network.
     """
-    sites, left_out = locate(network, include)
+    sites, left_out = locate(network, include, exclude)
     return [site.unit for site in sites], left_out
 
 
 def insert_scores(
-    network: nn.Module, include: str | Iterable[str] = "backbone", init: float = 1.0
+    network: nn.Module, include: Names = "backbone", init: float = 1.0, exclude: Names = ()
 ) -> dict[str, nn.Parameter]:
     """Give every unit of a network a score vector alpha, in place.
 
@@ -59,7 +59,7 @@ def insert_scores(
     Args:
         network: The network; each scored linear layer is replaced by a
             :class:`~rarts_mm.widths.ScoredLinear` with the same Parameters.
-        include: As for :func:`find_units`.
+        include, exclude: As for :func:`find_units`.
         init: Initial value of all scores. 1 leaves the network's function as it is.
 
     Returns:
@@ -71,9 +71,7 @@ def insert_scores(
     """
     if not math.isfinite(init):
         raise ValueError(f"The initial score must be a finite number, got {init!r}.")
-    sites, left_out = locate(network, include)
-    if not sites:
-        raise ValueError(_nothing_to_score(network, include, left_out))
+    sites = sites_to_score(network, include, exclude)
     if scored := [site.unit.name for site in sites if site.adapter.alpha(site.host) is not None]:
         raise ValueError(
             f"The network carries scores already ({len(scored)} units, the first is {scored[0]}). "
@@ -88,6 +86,18 @@ def insert_scores(
         site.adapter.insert(site.host, alpha)
         alphas[site.unit.name] = alpha
     return alphas
+
+
+def sites_to_score(network: nn.Module, include: Names, exclude: Names = ()) -> list[Site]:
+    """The chosen units with their layers; at least one.
+
+    Raises:
+        ValueError: There is nothing to score; the message says what was looked for and left out.
+    """
+    sites, left_out = locate(network, include, exclude)
+    if not sites:
+        raise ValueError(_nothing_to_score(network, include, exclude, left_out))
+    return sites
 
 
 def scores_of(network: nn.Module) -> dict[str, Tensor]:
@@ -121,23 +131,27 @@ def scored_sites(network: nn.Module) -> list[Site]:
     return [site for site in sites if site.adapter.alpha(site.host) is not None]
 
 
-def locate(network: nn.Module, include: str | Iterable[str]) -> tuple[list[Site], list[LeftOut]]:
+def locate(
+    network: nn.Module, include: Names, exclude: Names = ()
+) -> tuple[list[Site], list[LeftOut]]:
     """Like :func:`find_units`, with the layers and adapters themselves."""
-    roots = _included_paths(network, include)
+    chosen = Selection(network, include, exclude)
     known = [adapter() for adapter in ADAPTERS.module_dict.values()]
-    sites, left_out = [], []
+    sites, left_out, names = [], [], []
     for path, module in network.named_modules():
-        if not any(_inside(path, root) for root in roots):
-            continue
         for adapter in known:
-            if not adapter.claims(module):
+            if not adapter.takes(module, path, network):
                 continue
             for one in adapter.split(module):
                 name = ".".join(filter(None, (path, one.part)))
-                if reason := one.refusal(module):
+                names.append(name)
+                if name not in chosen:
+                    continue
+                if reason := adapter.misplaced(module, path, network) or one.refusal(module):
                     left_out.append(LeftOut(name, type(module).__name__, reason))
                 else:
                     sites.append(Site(one.unit(name, module), path, module, one))
+    chosen.check(names)
     return sites, left_out
 
 
@@ -165,45 +179,18 @@ def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> Non
         raise ValueError(f"There are no {what} for {_listed(missing)}.")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A sentence that offers the most similar names."""
-    names = list(names)
-    similar = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
-    return f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "It has none."
-
-
-def _included_paths(network: nn.Module, include: str | Iterable[str]) -> list[str]:
-    paths = [include] if isinstance(include, str) else list(include)
-    if not paths:
-        raise ValueError("include names no submodule to look into; '' means the whole network.")
-    known = dict(network.named_modules(remove_duplicate=False))
-    if paths == ["backbone"] and "backbone" not in known:
-        return [EVERYWHERE]
-    for path in paths:
-        if path not in known:
-            raise ValueError(
-                f"include names {path!r}, but the {type(network).__name__} has no such submodule. "
-                f"{nearest(path, filter(None, known))}"
-            )
-    return paths
-
-
-def _inside(path: str, root: str) -> bool:
-    return root == EVERYWHERE or path == root or path.startswith(root + ".")
-
-
 def _listed(names: list[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 def _nothing_to_score(
-    network: nn.Module, include: str | Iterable[str], left_out: list[LeftOut]
+    network: nn.Module, include: Names, exclude: Names, left_out: list[LeftOut]
 ) -> str:
     hosts = sorted({host for cls in ADAPTERS.module_dict.values() for host in cls.hosts})
-    where = " and ".join(path or "everywhere" for path in _included_paths(network, include))
+    chosen = Selection(network, include, exclude)
     lines = [
-        f"There is nothing to score in the {type(network).__name__} (include: {where}).",
+        f"There is nothing to score in the {type(network).__name__} ({chosen}).",
         "Looked for layers of these types: " + ", ".join(hosts) + ".",
     ]
     if left_out:

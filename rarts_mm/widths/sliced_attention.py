@@ -1,5 +1,7 @@
 """Window attention whose heads are narrower than embed_dims / heads."""
 
+import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
@@ -54,22 +56,50 @@ class SlicedWindowMSA(BaseModule):
         qkv = self.qkv(x).reshape(count, tokens, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
 
-        # Products and softmax as in the host, not F.scaled_dot_product_attention: with a bias and a
-        # mask to broadcast that took 1.1 times as long in training on a CPU (0.6 to 1.2 times in
-        # inference), MMEngine's complexity counter overlooks it, and a pruned network timed against
-        # its host should differ by its widths alone.
-        logits = (query * self.scale) @ key.transpose(-2, -1)
-        logits = logits + self._bias(tokens)
+        bias = self._bias(tokens)
         if mask is not None:
-            windows = mask.shape[0]
-            logits = logits.view(-1, windows, self.num_heads, tokens, tokens)
-            logits = (logits + mask[:, None]).view(-1, self.num_heads, tokens, tokens)
-        attention = self.attn_drop(logits.softmax(dim=-1))
+            # (windows, heads, tokens, tokens): once for all images of the batch.
+            bias = bias + mask[:, None]
+        if self._fused(x):
+            out = self._fused_attention(query, key, value, bias)
+        else:
+            logits = (query * self.scale) @ key.transpose(-2, -1)
+            logits = (logits.view(-1, *bias.shape) + bias).view_as(logits)
+            out = self.attn_drop(logits.softmax(dim=-1)) @ value
 
-        out = (attention @ value).transpose(1, 2).reshape(count, tokens, -1)
+        out = out.transpose(1, 2).reshape(count, tokens, -1)
         return self.proj_drop(self.proj(out))
+
+    def _fused(self, x: Tensor) -> bool:
+        """Whether torch's fused attention is expected to be the faster way.
+
+        In inference on one CPU thread it takes 0.5 to 0.8 times as long as the host's operations, on
+        two threads 0.7 to 1.4 times (0.7 to 0.9 the other way): its products of 32 rows are too
+        small to share out. In training it takes 1.1 times. See docs/latency.md. On a GPU, its
+        kernels take heads of a multiple of 8 dimensions.
+        """
+        if torch.is_grad_enabled() or self.training:
+            return False
+        # A trace would keep what holds for this machine, and MMEngine's complexity counter, which
+        # traces, overlooks fused attention.
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return False
+        if x.device.type == "cpu":
+            return torch.get_num_threads() == 1
+        return self.head_dim % 8 == 0
+
+    def _fused_attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """softmax(scale q k^T + bias) v by torch's fused kernel, shapes as :meth:`forward` has them."""
+        bias = bias.to(query.dtype)
+        if bias.ndim == 4:
+            bias = bias.repeat(len(query) // len(bias), 1, 1, 1)
+        else:
+            # Of three dimensions torch would take its unfused way.
+            bias = bias[None]
+        return F.scaled_dot_product_attention(query, key, value, bias, scale=self.scale)
 
     def _bias(self, tokens: int) -> Tensor:
         """Relative position bias, (heads, tokens, tokens)."""
-        table = self.relative_position_bias_table[self.relative_position_index.view(-1)]
-        return table.view(tokens, tokens, -1).permute(2, 0, 1)
+        # A third of the time of table[index], and contiguous: too little to be worth keeping.
+        index = self.relative_position_index.view(-1)
+        return self.relative_position_bias_table.t().index_select(1, index).view(-1, tokens, tokens)

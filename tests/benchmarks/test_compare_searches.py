@@ -19,7 +19,6 @@ from rarts_mm.widths import find_units, importance, rank_scores
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "sidt_swin_micro_digits.py"
-MODULES = ("compare_searches", "comparison", "one_search", "results_page")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +61,7 @@ def runs(tmp_path_factory, options):
             "WeightsOnly", 3, ("unpruned", "random"), (("scores", 0.4),), "val", options
         ),
     }
-    results = {n: one_search.perform(t, str(CONFIG), work / n) for n, t in tasks.items()}
+    results = {n: one_search.perform(t, work / n, str(CONFIG)) for n, t in tasks.items()}
     return work, tasks, results
 
 
@@ -134,13 +133,13 @@ def test_the_parameter_budget_is_reached_with_the_least_pruning(runs, module):
 def test_a_finished_run_is_not_repeated_and_a_broken_one_is(runs, module, tmp_path, monkeypatch):
     work, tasks, results = runs
     one_search = module("one_search")
-    again = one_search.perform(tasks["RARTS"], str(CONFIG), work / "RARTS")
+    again = one_search.perform(tasks["RARTS"], work / "RARTS", str(CONFIG))
     assert again == results["RARTS"] | dict(task=json.loads(json.dumps(results["RARTS"]["task"])))
 
     monkeypatch.setattr(one_search, "_perform", lambda task, config, folder: dict(done=task.seed))
     (tmp_path / "broken" / "search").mkdir(parents=True)
     (tmp_path / "broken" / "search" / "last_checkpoint").write_text("left over")
-    assert one_search.perform(tasks["RARTS"], str(CONFIG), tmp_path / "broken") == dict(done=3)
+    assert one_search.perform(tasks["RARTS"], tmp_path / "broken", str(CONFIG)) == dict(done=3)
     assert not (tmp_path / "broken" / "search").exists()
 
 
@@ -156,7 +155,7 @@ def test_a_finished_run_is_not_repeated_and_a_broken_one_is(runs, module, tmp_pa
 def test_the_config_of_a_search(module, options, name, networks, uses):
     rate = {"optim_wrapper.alpha": dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=7.0))}
     task = module("one_search").Task(name, 5, ("alpha",), (), "val", {**options, **rate})
-    cfg = module("one_search").search_config(task, str(CONFIG))
+    cfg = module("one_search").config_of(task, str(CONFIG))
     assert cfg.model.networks == networks
     assert cfg.optim_wrapper.alternation == dict(type=name)
     assert {"lam", "beta"} & cfg.optim_wrapper.keys() == uses

@@ -121,14 +121,15 @@ def test_prune_by_every_criterion(data, tmp_path):
         kept[name] = {unit: found["kept"] for unit, found in record["units"].items()}
         assert record["removed"] == round(0.4 * 208)
         criterion = name.removesuffix("7")
-        seed = {"magnitude": None, "random": 0, "random7": 7}[name]
+        seed = {"magnitude": 0, "random": 0, "random7": 7}[name]
         for source in (
             record["source"],
             Config.fromfile(out / "pruned.py").pruning,
             torch.load(out / "pruned.pth", weights_only=False)["meta"]["rarts_mm"],
         ):
-            assert (source["criterion"], source.get("seed")) == (criterion, seed)
-            assert source["ratio"] == 0.4
+            ranking = source["ranking"]
+            assert (ranking["criterion"], ranking["seed"]) == (criterion, seed)
+            assert source["target"] == ["--ratio", "0.4"]
     assert kept["random"] != kept["random7"]
     assert [len(k) for k in kept["magnitude"].values()] == [5, 38, 5, 77]
 
@@ -141,12 +142,12 @@ def test_prune_by_every_criterion(data, tmp_path):
         "prune", config, checkpoint, "--criterion", "random", "--seed", 8, *arguments[-4:]
     )
     assert status == 2
-    assert "seed=7" in err
+    assert "another pruning (seed 7)" in err
     status, _, err = run_tool(
         "prune", config, checkpoint, "--criterion", "magnitude", *arguments[-4:]
     )
     assert status == 2
-    assert "criterion=random" in err
+    assert "criterion random" in err
 
     status, _, err = run_tool(
         "prune", config, checkpoint, "--curve", "--criterion", "magnitude", "--out", tmp_path

@@ -94,7 +94,7 @@ def test_out_folder_with_another_pruning_and_with_the_same(search_copy):
     before = files_under(out)
     status, _, err = run_tool("prune", config, checkpoint, "--ratio", "0.2", "--out", out)
     assert status == 2
-    assert "another pruning (ratio=0.4)" in err
+    assert "another pruning (--ratio 0.4)" in err
     assert files_under(out) == before
     # The same pruning again is no conflict.
     status, _, err = run_tool("prune", config, checkpoint, "--ratio", "0.4", "--out", out)

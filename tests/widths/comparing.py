@@ -1,9 +1,12 @@
 """Shared by the tests of whole networks: random scores, and how far two networks' outputs are apart."""
 
+import copy
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from rarts_mm.widths import insert_scores
+from rarts_mm.widths import insert_scores, masked, rank_scores, scores_of, slice_network
 
 
 def scored(network: nn.Module, include: str | list[str] = "backbone") -> dict[str, nn.Parameter]:
@@ -41,3 +44,35 @@ def difference(first, second) -> float:
     """max |difference| / max |first|, of the worst output."""
     pairs = zip(flat(first), flat(second), strict=True)
     return max(((a - b).abs().max() / a.abs().max()).item() for a, b in pairs)
+
+
+def sliced_agrees(
+    network: nn.Module,
+    *arguments,
+    include: str | list[str] = "backbone",
+    run: Callable = lambda network, *arguments: network(*arguments),
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Score ``network``, prune 40 %, compare masked and sliced outputs to 1e-10; return both pieces.
+
+    The network's mode stays; whatever it is, all passes start from the same statistics, and draw the
+    same random numbers as far as these do not depend on widths.
+    """
+    alphas = scored(network, include)
+    kept = rank_scores(alphas, 0.4)
+    sliced = slice_network(copy.deepcopy(network), kept)
+
+    def outputs(network: nn.Module) -> list[Tensor]:
+        torch.manual_seed(3)
+        with torch.no_grad():
+            return flat(run(copy.deepcopy(network), *copy.deepcopy(arguments)))
+
+    whole = outputs(network)
+    with masked(alphas, kept):
+        expected = outputs(network)
+    assert difference(expected, outputs(sliced)) <= 1e-10
+    assert difference(whole, expected) > 1e-3
+    assert not scores_of(sliced)
+    assert sum(p.numel() for p in sliced.parameters()) < sum(
+        p.numel() for p in network.parameters()
+    )
+    return sliced, kept

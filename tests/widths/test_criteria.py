@@ -5,9 +5,13 @@ import copy
 import pytest
 import torch
 from mmcv.cnn.bricks.transformer import FFN
+from mmengine.registry import init_default_scope
 from torch import nn
 
-from rarts_mm.widths import CRITERIA, importance, rank_scores
+from rarts_mm.registry import MODELS
+from rarts_mm.widths import CRITERIA, importance, rank_scores, scores_of
+from rarts_mm.widths.budgets import WidthCost
+from tests.widths.comparing import scored
 
 
 @pytest.fixture
@@ -70,11 +74,66 @@ def test_magnitude_reads_neither_alpha_nor_biases(network):
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_()
-        for alpha in CRITERIA["alpha"](network, 0):
+        for alpha in importance(network):
             unit = network.get_submodule(alpha)
             (unit.qkv if hasattr(unit, "qkv") else unit.layers[0][0]).alpha.normal_()
     after = importance(network, "magnitude")
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_alpha_norm_does_not_notice_a_factor_that_alpha_and_weights_trade(network):
+    before = importance(network, "alpha-norm")
+    alphas = scores_of(network)
+    for name in before:
+        norm = alphas[name].abs() * _rows(network, name)
+        torch.testing.assert_close(
+            before[name] / before[name].sum(), (norm / norm.sum()).double(), rtol=1e-5, atol=0
+        )
+    with torch.no_grad():
+        for name, alpha in alphas.items():
+            factors = 0.5 + torch.rand(alpha.shape)
+            unit = network.get_submodule(name)
+            writer = unit.qkv if hasattr(unit, "qkv") else unit.layers[0][0]
+            alpha.mul_(factors)
+            writer.weight.div_(factors.repeat(len(writer.weight) // len(factors))[:, None])
+    after = importance(network, "alpha-norm")
+    for name in before:
+        ratio = after[name] / before[name]
+        # The mean norm of the unit moves, for all of its dimensions alike.
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
+
+
+def _rows(network, name):
+    """L2 norms of the weights that write each dimension."""
+    unit = network.get_submodule(name)
+    weight = (unit.qkv if hasattr(unit, "qkv") else unit.layers[0][0]).weight.detach()
+    size = scores_of(network)[name].numel()
+    return weight.view(-1, size, weight.shape[1]).square().sum((0, 2)).sqrt()
+
+
+def test_alpha_norm_of_channels_is_that_of_what_reads_them():
+    init_default_scope("mmpretrain")
+    network = MODELS.build(dict(type="ResNet", depth=18, base_channels=4))
+    scored(network)
+    found = importance(network, "alpha-norm")["layer2.1.conv1"]
+    reader = network.layer2[1].conv2
+    norms = reader.weight.detach().double().square().sum((0, 2, 3)).sqrt()
+    expected = reader.alpha.detach().abs().double() * norms / norms.mean()
+    torch.testing.assert_close(found, expected)
+
+
+def test_alpha_per_cost_divides_by_the_given_cost(network):
+    alphas = scores_of(network)
+    sizes = {name: len(alpha) for name, alpha in alphas.items()}
+    terms = {frozenset([name]): (i + 1.0) * size for i, (name, size) in enumerate(sizes.items())}
+    first, *others = sizes
+    # Nothing is infinitely cheap.
+    del terms[frozenset([first])]
+    cost = WidthCost(sizes, terms, "FLOPs")
+    found = importance(network, "alpha-per-cost", cost=cost)
+    for i, name in enumerate(others, start=1):
+        torch.testing.assert_close(found[name], alphas[name].detach().abs().double() / (i + 1))
+    torch.testing.assert_close(found[first], alphas[first].detach().abs().double() / 2)
 
 
 def test_equal_magnitudes_lose_their_last_dimensions_first(network):
@@ -127,7 +186,10 @@ def test_weights_that_are_not_finite(network):
 
 
 def test_unknown_criterion_lists_the_known(network):
-    with pytest.raises(ValueError, match=r"'magnitudes'; known are alpha, magnitude, random"):
+    with pytest.raises(
+        ValueError,
+        match=r"'magnitudes'; known are alpha, alpha-norm, alpha-per-cost, magnitude, random",
+    ):
         importance(network, "magnitudes")
 
 

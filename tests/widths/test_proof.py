@@ -18,6 +18,7 @@ from rarts_mm.widths import (
     rank_scores,
     slice_network,
 )
+from rarts_mm.widths.adapters import FFNAdapter
 
 
 @pytest.fixture
@@ -157,10 +158,13 @@ def test_units_in_the_neck_are_compared_by_extract_feat(randomise, score):
     assert prove_slicing(network, kept, sliced).error <= 1e-12
 
 
-def test_units_in_a_head_need_a_forward(randomise, score):
+def test_units_in_a_head_need_inputs_of_their_own_or_a_forward(randomise, score, monkeypatch):
     network = randomise(Detector("head"))
     kept = rank_scores(score(network, include="head"), 0.5)
     sliced = slice_network(copy.deepcopy(network), kept)
+    proof = prove_slicing(network, kept, sliced)
+    assert (proof.compared, proof.inputs) == ("head", ((2, 7, 4),))
+    monkeypatch.setattr(FFNAdapter, "example", lambda self, host: None)
     with pytest.raises(ProofError, match="give forward"):
         prove_slicing(network, kept, sliced)
     proof = prove_slicing(network, kept, sliced, forward=lambda net, x: net(x, [None, None]))

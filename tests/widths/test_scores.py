@@ -316,7 +316,7 @@ def test_unknown_include_offers_the_nearest_name():
     network = nn.ModuleDict({"backbone": FFN(4, 6), "bbox_head": FFN(4, 8)})
     with pytest.raises(ValueError, match=r"'box_head'.*'bbox_head'"):
         insert_scores(network, include="box_head")
-    with pytest.raises(ValueError, match="names no submodule"):
+    with pytest.raises(ValueError, match="names nothing to look into"):
         find_units(network, include=[])
 
 

@@ -6,6 +6,7 @@ from .lagrangian_hook import LagrangianHook
 from .memory_hook import MemoryHook
 from .non_finite_hook import NonFiniteLossError, NonFiniteLossHook
 from .precise_statistics_hook import PreciseStatisticsHook
+from .recompute_statistics_hook import RecomputeStatisticsHook
 from .score_hook import ScoreHook
 from .search_record_hook import SearchRecordHook
 from .start_up_hook import StartUpHook
@@ -19,6 +20,7 @@ __all__ = [
     "NonFiniteLossError",
     "NonFiniteLossHook",
     "PreciseStatisticsHook",
+    "RecomputeStatisticsHook",
     "ScoreHook",
     "SearchRecordHook",
     "StartUpHook",

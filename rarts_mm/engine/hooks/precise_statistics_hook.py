@@ -2,11 +2,11 @@
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmpretrain.engine.hooks.precise_bn_hook import update_bn_stats
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rarts_mm.registry import HOOKS
 from rarts_mm.search import AUXILIARY, PRIMARY
+
+from ..batch_statistics import training_norms, update_statistics
 
 
 @HOOKS.register_module()
@@ -41,26 +41,7 @@ class PreciseStatisticsHook(Hook):
             if network is None:
                 continue
             loader = runner.train_loop.loaders[name]
-            # The shorter half starts again within an epoch: no image counts twice.
-            number = min(self.num_samples, len(loader.dataset))
-            number = max(number, _batch_size(loader) * runner.world_size)
-            if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
-                update_bn_stats(network, _Sized(loader), number, logger=runner.logger)
-
-
-def _batch_size(loader) -> int:
-    return loader.batch_size or loader.batch_sampler.batch_size
-
-
-class _Sized:
-    """A loader that knows its batch size also where a batch sampler makes the batches."""
-
-    def __init__(self, loader) -> None:
-        self.loader = loader
-        self.batch_size = _batch_size(loader)
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self):
-        return iter(self.loader)
+            if training_norms(network):
+                update_statistics(
+                    network, loader, self.num_samples, runner.world_size, runner.logger
+                )

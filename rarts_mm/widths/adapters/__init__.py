@@ -11,16 +11,19 @@ from .chains import ChainAdapter
 from .channels import ChannelAdapter, Channels
 from .convnext import ConvNeXtAdapter
 from .ffn import FFNAdapter
-from .heads import BoxHeadAdapter, MaskHeadAdapter, RPNAdapter
+from .heads import BoxHeadAdapter, MaskHeadAdapter, RetinaAdapter, RPNAdapter
 from .inverted_residual import InvertedResidualAdapter, MobileNetV2Adapter
 from .necks import FPNAdapter
 from .preresnet import (
     PreActivationFirstAdapter,
     PreActivationSecondAdapter,
     PreActivationSelectionAdapter,
+    PreResNetLastAdapter,
 )
 from .resnet import BasicBlockAdapter, BottleneckFirstAdapter, BottleneckSecondAdapter
+from .sequential import SequentialAdapter
 from .timm_mlp import TimmMlpAdapter
+from .vgg import VGGAdapter
 from .window_attention import WindowAttentionAdapter
 
 __all__ = [
@@ -43,10 +46,14 @@ __all__ = [
     "PreActivationFirstAdapter",
     "PreActivationSecondAdapter",
     "PreActivationSelectionAdapter",
+    "PreResNetLastAdapter",
     "RPNAdapter",
+    "RetinaAdapter",
+    "SequentialAdapter",
     "TimmAttentionAdapter",
     "TimmMlpAdapter",
     "TimmWindowAttentionAdapter",
+    "VGGAdapter",
     "WidthAdapter",
     "WindowAttentionAdapter",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rarts_mm.registry import ADAPTERS
 
 from ..sliced_linear import SlicedLinear
-from .base import LinearPairAdapter
+from .base import LinearPairAdapter, random_input
 
 
 class FusedAttentionAdapter(LinearPairAdapter):
@@ -47,9 +47,15 @@ class MultiheadAttentionAdapter(FusedAttentionAdapter):
     """MMPretrain's ``MultiheadAttention``: ViT, DeiT."""
 
     hosts = ("mmpretrain.models.utils.attention.MultiheadAttention",)
+    unsuited: ClassVar[dict[str, str]] = {
+        "mmcv.cnn.bricks.transformer.MultiheadAttention": (
+            "torch's MultiheadAttention in it fixes the dimensions of a head to embed_dim / num_heads, "
+            "so the heads cannot get narrower than the tokens make them"
+        )
+    }
 
     def refusal(self, host: nn.Module) -> str | None:
-        if host.v_shortcut:
+        if getattr(host, "v_shortcut", False):
             return "its shortcut around the attention needs heads of full width (v_shortcut)"
         return super().refusal(host)
 
@@ -97,6 +103,9 @@ class TimmWindowAttentionAdapter(FusedAttentionAdapter):
             "score acts on every dimension and cannot be folded into the weights"
         )
     }
+
+    def example(self, host: nn.Module) -> tuple:
+        return (random_input(2, host.window_area, host.qkv.in_features),)
 
     def operations_outside(self, host: nn.Module) -> int:
         """Each token meets the tokens of its window in q k^T and again in attention v."""

@@ -1,7 +1,7 @@
 """What the width search must know of a kind of layer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import ClassVar
 
 import torch
@@ -32,11 +32,16 @@ class WidthAdapter(ABC):
         unsuited: Qualified names of related classes that cannot be sliced exactly, each with the
             reason: they are reported as left out.
         part: Appended to the host's path to name the unit; empty when a host has one unit.
+        methods: What a subclass of a host must inherit to be taken.
+        spanning: Whether the host is a whole network, in which the unit is one among those of other
+            adapters.
     """
 
     hosts: ClassVar[tuple[str, ...]]
     unsuited: ClassVar[dict[str, str]] = {}
     part: ClassVar[str] = ""
+    methods: ClassVar[tuple[str, ...]] = ("forward",)
+    spanning: ClassVar[bool] = False
 
     def split(self, host: nn.Module) -> Sequence["WidthAdapter"]:
         """One adapter for each group of dimensions in the host.
@@ -56,6 +61,23 @@ class WidthAdapter(ABC):
         """Whether ``module`` is a host or unsuited, or of a subclass of either."""
         return self._host_class(module) is not None
 
+    def takes(self, module: nn.Module, path: str, network: nn.Module) -> bool:
+        """Whether ``module``, at ``path`` in ``network``, is this adapter's, to score or to refuse.
+
+        What a module is decides, unless an adapter overrides this.
+        """
+        del path, network
+        return self.claims(module)
+
+    def misplaced(self, module: nn.Module, path: str, network: nn.Module) -> str | None:
+        """Why ``module`` carries no scores where it stands, or None; :meth:`refusal` judges it alone."""
+        del module, path, network
+
+    def layers(self, host: nn.Module) -> tuple[str, ...]:
+        """Paths in the host of the layers that get smaller with the unit; ``''`` is the host."""
+        del host
+        return ("",)
+
     def refusal(self, host: nn.Module) -> str | None:
         """Why this host carries no scores, or None when it can.
 
@@ -64,15 +86,7 @@ class WidthAdapter(ABC):
         host_class = self._host_class(host)
         if reason := self.unsuited.get(qualified_name(host_class)):
             return reason
-        own = vars(host).get("forward")
-        # Activation checkpointing replaces how, not what, a layer computes, and says so.
-        changed = own is not None and not getattr(own, "same_function", False)
-        if changed or type(host).forward is not host_class.forward:
-            return (
-                f"it has a forward of its own in place of {host_class.__name__}'s, so what its "
-                "dimensions mean is not known"
-            )
-        return None
+        return overridden(host, host_class, self.methods)
 
     @abstractmethod
     def unit(self, name: str, host: nn.Module) -> Unit:
@@ -97,6 +111,20 @@ class WidthAdapter(ABC):
         (groups * size, inputs): row ``group * size + i`` writes dimension i of a group.
         """
 
+    def scaled_weight(self, host: nn.Module) -> Tensor:
+        """The weight that the scores multiply: dimension i's share of it times alpha_i is what counts.
+
+        (groups * size, any): row ``group * size + i`` belongs to dimension i. By default :meth:`weight`.
+        """
+        return self.weight(host)
+
+    def norm(self, host: nn.Module) -> str | None:
+        """Path of the batch norm through which the dimensions pass last before they are read.
+
+        None where there is none, or one for each of several writers.
+        """
+        del host
+
     @abstractmethod
     def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
         """A layer of the kept dimensions, their scores folded into its weights.
@@ -111,10 +139,31 @@ class WidthAdapter(ABC):
         """
 
     def _host_class(self, module: nn.Module) -> type | None:
-        for cls in type(module).__mro__:
-            if (name := qualified_name(cls)) in self.hosts or name in self.unsuited:
-                return cls
-        return None
+        return known_class(module, (*self.hosts, *self.unsuited))
+
+
+def known_class(module: nn.Module, names: Container[str]) -> type | None:
+    """The first class that ``module`` is of whose qualified name is among ``names``."""
+    return next((cls for cls in type(module).__mro__ if qualified_name(cls) in names), None)
+
+
+def overridden(module: nn.Module, cls: type, methods: Sequence[str] = ("forward",)) -> str | None:
+    """Why ``module`` computes something else than ``cls`` does, or None."""
+    for method in methods:
+        own = vars(module).get(method)
+        # Activation checkpointing replaces how, not what, a layer computes, and says so.
+        changed = own is not None and not getattr(own, "same_function", False)
+        if changed or getattr(type(module), method) is not getattr(cls, method):
+            return (
+                f"it has a {method} of its own in place of {cls.__name__}'s, so what its "
+                "dimensions mean is not known"
+            )
+    return None
+
+
+def random_input(*shape: int) -> Tensor:
+    """Random numbers, always the same, for :meth:`WidthAdapter.example`."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 class LinearPairAdapter(WidthAdapter):
@@ -156,6 +205,10 @@ class LinearPairAdapter(WidthAdapter):
         replace_submodule(host, self.writer, writer)
         replace_submodule(host, self.reader, reader)
         return host
+
+    def example(self, host: nn.Module) -> tuple | None:
+        """Tokens: what a host reads unless its adapter knows better."""
+        return (random_input(2, 7, host.get_submodule(self.writer).in_features),)
 
     def refusal(self, host: nn.Module) -> str | None:
         if reason := super().refusal(host):

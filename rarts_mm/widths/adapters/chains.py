@@ -7,6 +7,22 @@ from torch import nn
 
 from .channels import ChannelAdapter, Channels
 
+Step = tuple[str, tuple[str, ...], tuple[str, ...]]
+"""A layer, and the norms and activations behind it: paths in the host."""
+
+
+def chain(steps: Sequence[Step], ends: tuple[str, ...] = ()) -> dict[str, Channels]:
+    """A group of channels for each step, by the name of its layer, read by the step after it.
+
+    Those of the last step are read by ``ends``; without these they leave the host, and are no group.
+    """
+    groups = {}
+    for i, (layer, norms, acts) in enumerate(steps):
+        readers = (steps[i + 1][0],) if i + 1 < len(steps) else ends
+        if readers:
+            groups[layer.removesuffix(".conv")] = Channels((layer,), readers, norms, acts)
+    return groups
+
 
 class ChainAdapter(ChannelAdapter):
     """Hosts whose layers follow one another, each writing channels that the next ones read.

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..cutting import cut_channels, cut_inputs, cut_outputs, is_depthwise
+from ..referring import RefersToAlpha
 from ..scored_inputs import ScoredInputs, score_inputs
 from ..sliced_layers import SLICED, SlicedConv2d, SlicedConvTranspose2d
 from ..sliced_linear import SlicedLinear
 from ..unit import Unit
-from .base import WidthAdapter, qualified_name, replace_submodule
+from .base import WidthAdapter, qualified_name, random_input, replace_submodule
 
 # By name, as these computations are what slicing knows; subclasses may compute something else.
 _PLAIN = frozenset(
@@ -69,20 +70,28 @@ class ChannelAdapter(WidthAdapter):
         except LookupError as error:
             return str(error.args[0])
         for path in (*group.writers, *group.readers):
-            if reason := _not_plain(path, host.get_submodule(path)):
+            if reason := not_plain(path, host.get_submodule(path)):
                 return reason
         for path in group.between:
             layer = host.get_submodule(path)
             if not (isinstance(layer, _BatchNorm) or is_depthwise(layer)):
                 return f"its {path} is a {qualified_name(type(layer))}, which mixes the channels"
-            if not any(isinstance(layer, kind) for kind in SLICED):
+            if (kind := next((k for k in SLICED if isinstance(layer, k)), None)) is None:
                 return f"its {path} is a {qualified_name(type(layer))}, which cannot be cut"
-        size = _outputs(host.get_submodule(group.writers[0]))
+            if (
+                type(layer).forward is not kind.forward
+                and qualified_name(type(layer)) not in _PLAIN
+            ):
+                return (
+                    f"its {path} is a {qualified_name(type(layer))}, which computes more than a "
+                    f"{kind.__name__}"
+                )
+        size = outputs_of(host.get_submodule(group.writers[0]))
         for path in group.activations:
             if mixes_channels(host.get_submodule(path), size):
                 return f"its {path} does not act on each channel by itself"
         for path in group.readers:
-            inputs = _inputs(host.get_submodule(path))
+            inputs = inputs_of(host.get_submodule(path))
             if inputs % size:
                 return f"{size} channels do not fit the {inputs} inputs of its {path}"
         return None
@@ -93,7 +102,7 @@ class ChannelAdapter(WidthAdapter):
             [host.get_submodule(path) for path in paths]
             for paths in (group.writers, group.between, group.readers)
         )
-        size = _outputs(writers[0])
+        size = outputs_of(writers[0])
         layers = [*writers, *between]
         # Bias of a reader and counters of a norm stay.
         parameters = sum(p.numel() // size for layer in layers for p in layer.parameters())
@@ -104,11 +113,15 @@ class ChannelAdapter(WidthAdapter):
             kind="channel",
             size=size,
             heads=1,
-            embed_dims=_inputs(writers[0]),
+            embed_dims=inputs_of(writers[0]),
             host=qualified_name(type(host)),
             parameters_per_score=parameters + read,
             operations_per_score=operations + read,
         )
+
+    def layers(self, host: nn.Module) -> tuple[str, ...]:
+        group = self.channels(host)
+        return (*group.writers, *group.between, *group.readers)
 
     def insert(self, host: nn.Module, alpha: Tensor) -> None:
         for path in self.channels(host).readers:
@@ -129,9 +142,21 @@ class ChannelAdapter(WidthAdapter):
             weight = weight.transpose(0, 1)
         return weight.flatten(1)
 
+    def scaled_weight(self, host: nn.Module) -> Tensor:
+        group = self.channels(host)
+        size = outputs_of(host.get_submodule(group.writers[0]))
+        readers = [host.get_submodule(path) for path in group.readers]
+        # Behind a batch norm, the scale of what writes a channel means nothing.
+        return torch.cat([_columns(reader, size) for reader in readers], dim=1)
+
+    def norm(self, host: nn.Module) -> str | None:
+        group = self.channels(host)
+        norms = [p for p in group.between if isinstance(host.get_submodule(p), _BatchNorm)]
+        return norms[-1] if norms and len(group.writers) == 1 else None
+
     def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
         group = self.channels(host)
-        size = _outputs(host.get_submodule(group.writers[0]))
+        size = outputs_of(host.get_submodule(group.writers[0]))
         kept = kept.to(host.get_submodule(group.writers[0]).weight.device)
         scale = None if alpha is None else alpha.detach()[kept]
         for path in group.writers:
@@ -140,7 +165,7 @@ class ChannelAdapter(WidthAdapter):
             replace_submodule(host, path, cut_channels(host.get_submodule(path), kept))
         for path in group.readers:
             reader = host.get_submodule(path)
-            places = _inputs(reader) // size
+            places = inputs_of(reader) // size
             columns = (kept[:, None] * places + torch.arange(places, device=kept.device)).flatten()
             factors = None if scale is None else scale.repeat_interleave(places)
             replace_submodule(host, path, cut_inputs(reader, columns, factors))
@@ -167,18 +192,29 @@ def mixes_channels(module: nn.Module, size: int) -> bool:
     return together.shape != x.shape or not torch.equal(alone, together[:, kept])
 
 
-def _inputs(layer: nn.Module) -> int:
+def inputs_of(layer: nn.Module) -> int:
+    """Input channels of a convolution, or inputs of a linear layer."""
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
-def _outputs(layer: nn.Module) -> int:
+def outputs_of(layer: nn.Module) -> int:
+    """Output channels of a convolution, or outputs of a linear layer."""
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
-_OURS: tuple[type, ...] = (ScoredInputs, SlicedConv2d, SlicedConvTranspose2d, SlicedLinear)
+def _columns(reader: nn.Module, size: int) -> Tensor:
+    """What a layer reads each of ``size`` channels with, (size, any)."""
+    weight = reader.weight
+    if not isinstance(reader, nn.ConvTranspose2d):
+        weight = weight.transpose(0, 1)
+    # A linear layer behind a flattened map reads a channel at several places, one after the other.
+    return weight.reshape(size, -1)
 
 
-def _not_plain(path: str, layer: nn.Module) -> str | None:
+_OURS: tuple[type, ...] = (RefersToAlpha, SlicedConv2d, SlicedConvTranspose2d, SlicedLinear)
+
+
+def not_plain(path: str, layer: nn.Module) -> str | None:
     """Why a writer or reader is more than a convolution or a linear layer, or None."""
     name = qualified_name(type(layer))
     if name not in _PLAIN and not isinstance(layer, _OURS):
@@ -199,7 +235,7 @@ def conv_module(host: nn.Module, path: str) -> tuple[str, tuple[str, ...], tuple
         LookupError: its parts do not run in this order.
     """
     module = host.get_submodule(path)
-    if module.order != ("conv", "norm", "act") or getattr(
+    if getattr(module, "order", None) != ("conv", "norm", "act") or getattr(
         module, "efficient_conv_bn_eval_forward", None
     ):
         raise LookupError(f"its {path} is not convolution, norm and activation in this order")
@@ -212,13 +248,20 @@ class BetweenConvolutions(ChannelAdapter):
     """Channels between two convolutions of a residual block, behind norm and ReLU.
 
     Attributes:
-        writer, norm, reader: names of the layers in the host; the norm's is an attribute with its name.
+        writer, reader: names of the layers in the host.
+        norm_name: name of the attribute that has the norm's name.
     """
 
     writer: ClassVar[str]
-    norm: ClassVar[str]
+    norm_name: ClassVar[str]
     reader: ClassVar[str]
 
+    def norm_path(self, host: nn.Module) -> str:
+        """Name of the norm in the host."""
+        return getattr(host, self.norm_name)
+
+    def example(self, host: nn.Module) -> tuple:
+        return (random_input(2, host.conv1.in_channels, 9, 13),)
+
     def channels(self, host: nn.Module) -> Channels:
-        norm = getattr(host, self.norm)
-        return Channels((self.writer,), (self.reader,), (norm,), ("relu",))
+        return Channels((self.writer,), (self.reader,), (self.norm_path(host),), ("relu",))

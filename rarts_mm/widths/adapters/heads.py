@@ -2,32 +2,16 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from rarts_mm.registry import ADAPTERS
 
-from .chains import ChainAdapter
+from .base import random_input
+from .chains import ChainAdapter, Step, chain
 from .channels import Channels, conv_module
 
 # Regions of interest, or images, that a head is tried with.
 _BATCH = 3
-
-Step = tuple[str, tuple[str, ...], tuple[str, ...]]  # layer, norms and activations behind it
-
-
-def _chain(steps: list[Step], ends: tuple[str, ...]) -> dict[str, Channels]:
-    """A group for each step, read by the step after it; the last one by ``ends``."""
-    groups = {}
-    for i, (layer, norms, acts) in enumerate(steps):
-        readers = (steps[i + 1][0],) if i + 1 < len(steps) else ends
-        if readers:
-            groups[layer.removesuffix(".conv")] = Channels((layer,), readers, norms, acts)
-    return groups
-
-
-def _random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 @ADAPTERS.register_module()
@@ -35,6 +19,7 @@ class RPNAdapter(ChainAdapter):
     """Channels of MMDetection's region proposal network, behind its convolutions."""
 
     hosts = ("mmdet.models.dense_heads.rpn_head.RPNHead",)
+    methods = ("forward", "forward_single")
 
     def groups(self, host: nn.Module) -> Mapping[str, Channels]:
         if isinstance(host.rpn_conv, nn.Sequential):
@@ -42,10 +27,29 @@ class RPNAdapter(ChainAdapter):
         else:
             # Its ReLU is a function.
             steps = [("rpn_conv", (), ())]
-        return _chain(steps, ("rpn_cls", "rpn_reg"))
+        return chain(steps, ("rpn_cls", "rpn_reg"))
 
     def example(self, host: nn.Module) -> tuple:
-        return ([_random(2, host.in_channels, *size) for size in ((13, 17), (7, 9))],)
+        return ([random_input(2, host.in_channels, *size) for size in ((13, 17), (7, 9))],)
+
+
+@ADAPTERS.register_module()
+class RetinaAdapter(ChainAdapter):
+    """Channels of MMDetection's ``RetinaHead`` between the convolutions of its two branches."""
+
+    hosts = ("mmdet.models.dense_heads.retina_head.RetinaHead",)
+    methods = ("forward", "forward_single")
+
+    def groups(self, host: nn.Module) -> Mapping[str, Channels]:
+        groups = {}
+        for branch in ("cls", "reg"):
+            convs = f"{branch}_convs"
+            steps = [conv_module(host, f"{convs}.{i}") for i in range(len(getattr(host, convs)))]
+            groups |= chain(steps, (f"retina_{branch}",))
+        return groups
+
+    def example(self, host: nn.Module) -> tuple:
+        return ([random_input(2, host.in_channels, *size) for size in ((13, 17), (7, 9))],)
 
 
 @ADAPTERS.register_module()
@@ -61,9 +65,9 @@ class BoxHeadAdapter(ChainAdapter):
         for steps, last in ((cls, "fc_cls"), (reg, "fc_reg")):
             if not hasattr(host, last):
                 continue
-            groups |= _chain(steps, (last,))
+            groups |= chain(steps, (last,))
             ends.append(steps[0][0] if steps else last)
-        return _chain(shared, tuple(ends)) | groups
+        return chain(shared, tuple(ends)) | groups
 
     @staticmethod
     def _branch(host: nn.Module, name: str) -> list[Step]:
@@ -73,7 +77,7 @@ class BoxHeadAdapter(ChainAdapter):
         return steps + [(f"{name}_fcs.{i}", (), ("relu",)) for i in range(len(fcs))]
 
     def example(self, host: nn.Module) -> tuple:
-        return (_random(_BATCH, host.in_channels, *host.roi_feat_size),)
+        return (random_input(_BATCH, host.in_channels, *host.roi_feat_size),)
 
 
 @ADAPTERS.register_module()
@@ -88,7 +92,7 @@ class MaskHeadAdapter(ChainAdapter):
             steps.append(("upsample", (), ("relu",)))
         elif host.upsample_method == "carafe":
             raise LookupError("its upsampling (CARAFE) mixes the channels")
-        return _chain(steps, ("conv_logits",))
+        return chain(steps, ("conv_logits",))
 
     def example(self, host: nn.Module) -> tuple:
-        return (_random(_BATCH, host.in_channels, *host.roi_feat_size),)
+        return (random_input(_BATCH, host.in_channels, *host.roi_feat_size),)

@@ -1,4 +1,7 @@
-"""The blocks of PreResNet, as Network Slimming counts them (thesis, section 4.2)."""
+"""PreResNet, as Network Slimming counts its channels (thesis, section 4.2).
+
+A unit is named after the batch norm behind which its scores stand.
+"""
 
 from typing import ClassVar
 
@@ -9,79 +12,152 @@ from rarts_mm.registry import ADAPTERS
 from ..cutting import cut_channels, cut_inputs
 from ..scored_inputs import ScoredInputs, score_inputs
 from ..unit import Unit
-from .base import WidthAdapter, qualified_name, replace_submodule
-from .channels import ChannelAdapter, Channels
+from .base import WidthAdapter, known_class, overridden, qualified_name, replace_submodule
+from .channels import BetweenConvolutions, inputs_of, not_plain
 
-_HOSTS = ("rarts_mm.models.preresnet.PreActivationBottleneck",)
+_BLOCK = ("rarts_mm.models.preresnet.PreActivationBottleneck",)
+_BACKBONE = ("rarts_mm.models.preresnet.PreResNet",)
+
+# They pool each channel by itself, so that a score behind them acts as one in front of them.
+_POOLINGS = ("mmpretrain.models.necks.gap.GlobalAveragePooling",)
+# Heads whose linear layer ``fc`` reads the pooled channels.
+_HEADS = (
+    "mmpretrain.models.heads.linear_head.LinearClsHead",
+    "mmpretrain.models.heads.multi_label_linear_head.MultiLabelLinearClsHead",
+)
 
 
-@ADAPTERS.register_module()
-class PreActivationSelectionAdapter(WidthAdapter):
-    """One score per channel that the block's first convolution reads, behind its first batch norm.
+class _Selection(WidthAdapter):
+    """One score per channel that the reader takes of a map which others read as well.
 
-    The shortcut stays as wide as it is: slicing selects the channels in front of the batch norm.
+    The map stays as wide as it is: slicing selects the channels in front of the batch norm, in the
+    module ``selecting`` (a :class:`~rarts_mm.models.preresnet.Selecting`).
+
+    Attributes:
+        selecting, norm_path, reader: paths in the host.
     """
 
-    hosts = _HOSTS
-    part = "bn1"
+    selecting: ClassVar[str]
+    norm_path: ClassVar[str]
+    reader: ClassVar[str]
+
+    def refusal(self, host: nn.Module) -> str | None:
+        return super().refusal(host) or not_plain(self.reader, host.get_submodule(self.reader))
+
+    def layers(self, host: nn.Module) -> tuple[str, ...]:
+        return (self.norm_path, self.reader)
 
     def unit(self, name: str, host: nn.Module) -> Unit:
-        norm = sum(p.numel() for p in host.bn1.parameters()) // host.bn1.num_features
+        norm, reader = (host.get_submodule(path) for path in (self.norm_path, self.reader))
+        size = inputs_of(reader)
+        read = reader.weight.numel() // size
         return Unit(
             name=name,
             kind="selection",
-            size=host.conv1.in_channels,
+            size=size,
             heads=1,
-            embed_dims=host.conv1.in_channels,
+            embed_dims=size,
             host=qualified_name(type(host)),
-            parameters_per_score=host.conv1.out_channels + norm,
-            operations_per_score=host.conv1.out_channels,
+            parameters_per_score=read + sum(p.numel() for p in norm.parameters()) // size,
+            operations_per_score=read,
         )
 
     def insert(self, host: nn.Module, alpha: Tensor) -> None:
-        score_inputs(host.conv1, alpha)
+        score_inputs(host.get_submodule(self.reader), alpha)
 
     def alpha(self, host: nn.Module) -> Tensor | None:
-        return host.conv1.alpha if isinstance(host.conv1, ScoredInputs) else None
+        reader = host.get_submodule(self.reader)
+        return reader.alpha if isinstance(reader, ScoredInputs) else None
 
     def bind(self, host: nn.Module, alpha: Tensor) -> None:
-        host.conv1.bind(alpha)
+        host.get_submodule(self.reader).bind(alpha)
+
+    def norm(self, host: nn.Module) -> str:
+        return self.norm_path
 
     def weight(self, host: nn.Module) -> Tensor:
-        # Nobody inside the block writes these channels; what reads them stands for them.
-        return host.conv1.weight.transpose(0, 1).flatten(1)
+        # Nobody inside the host writes these channels alone; what reads them stands for them.
+        return host.get_submodule(self.reader).weight.transpose(0, 1).flatten(1)
 
     def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
-        kept = kept.to(host.conv1.weight.device)
+        norm, reader = (host.get_submodule(path) for path in (self.norm_path, self.reader))
+        kept = kept.to(reader.weight.device)
         scale = None if alpha is None else alpha.detach()[kept]
-        replace_submodule(host, "bn1", cut_channels(host.bn1, kept))
-        replace_submodule(host, "conv1", cut_inputs(host.conv1, kept, scale))
-        # A block that was pruned before reads a selection already.
-        host.selected = kept.clone() if host.selected is None else host.selected[kept]
+        replace_submodule(host, self.norm_path, cut_channels(norm, kept))
+        replace_submodule(host, self.reader, cut_inputs(reader, kept, scale))
+        selecting = host.get_submodule(self.selecting)
+        # What was pruned before reads a selection already.
+        old = selecting.selected
+        selecting.selected = kept.clone() if old is None else old[kept]
         return host
 
 
-class _Inner(ChannelAdapter):
-    hosts = _HOSTS
-    writer: ClassVar[str]
-    norm: ClassVar[str]
-    reader: ClassVar[str]
+@ADAPTERS.register_module()
+class PreActivationSelectionAdapter(_Selection):
+    """One score per channel that a block's first convolution reads, behind its first batch norm."""
 
-    def channels(self, host: nn.Module) -> Channels:
-        return Channels((self.writer,), (self.reader,), (self.norm,), ("relu",))
+    hosts = _BLOCK
+    part = "bn1"
+    selecting, norm_path, reader = "", "bn1", "conv1"
 
 
 @ADAPTERS.register_module()
-class PreActivationFirstAdapter(_Inner):
-    """One score per channel between the first and the second convolution, behind bn2."""
+class PreActivationFirstAdapter(BetweenConvolutions):
+    """One score per channel between the first and the second convolution of a block."""
 
-    part = "conv1"
-    writer, norm, reader = "conv1", "bn2", "conv2"
+    hosts = _BLOCK
+    part = "bn2"
+    writer, norm_name, reader = "conv1", "bn2", "conv2"
+
+    def norm_path(self, host: nn.Module) -> str:
+        return self.norm_name
 
 
 @ADAPTERS.register_module()
-class PreActivationSecondAdapter(_Inner):
-    """One score per channel between the second and the third convolution, behind bn3."""
+class PreActivationSecondAdapter(PreActivationFirstAdapter):
+    """One score per channel between the second and the third convolution of a block."""
 
-    part = "conv2"
-    writer, norm, reader = "conv2", "bn3", "conv3"
+    part = "bn3"
+    writer, norm_name, reader = "conv2", "bn3", "conv3"
+
+
+@ADAPTERS.register_module()
+class PreResNetLastAdapter(_Selection):
+    """One score per channel that the classifier reads, behind the backbone's last batch norm.
+
+    Its host is the whole classifier: the scores stand at the inputs of the head's linear layer, behind
+    the pooling, which is linear in each channel. Alone or before another head the backbone has no
+    such unit.
+    """
+
+    hosts = ("mmpretrain.models.classifiers.image.ImageClassifier",)
+    methods = ("forward", "extract_feat", "loss", "predict")
+    spanning = True
+    part = "backbone.bn"
+    selecting, norm_path, reader = "backbone", "backbone.bn", "head.fc"
+
+    def claims(self, module: nn.Module) -> bool:
+        return super().claims(module) and known_class(module.backbone, _BACKBONE) is not None
+
+    def refusal(self, host: nn.Module) -> str | None:
+        if reason := overridden(host.backbone, known_class(host.backbone, _BACKBONE)):
+            return f"its backbone: {reason}"
+        for name, part, known, methods in (
+            ("neck", host.neck, _POOLINGS, ("forward",)),
+            ("head", host.head, _HEADS, ("forward", "pre_logits", "loss", "predict")),
+        ):
+            found = known_class(part, known)
+            if found is None or overridden(part, found, methods):
+                kinds = " or ".join(path.rpartition(".")[2] for path in known)
+                return (
+                    f"its {name} is a {type(part).__name__}; which channels that reads is known of "
+                    f"{kinds}"
+                )
+        if host.head.fc.in_features != host.backbone.bn.num_features:
+            return "its head does not read the backbone's channels one by one"
+        return super().refusal(host)
+
+    def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
+        host = super().slice(host, kept, alpha)
+        host.backbone.out_channels = host.head.in_channels = len(kept)
+        return host

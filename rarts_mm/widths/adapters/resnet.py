@@ -31,7 +31,7 @@ class BasicBlockAdapter(BetweenConvolutions):
 
     hosts = _BASIC
     part = "conv1"
-    writer, norm, reader = "conv1", "norm1_name", "conv2"
+    writer, norm_name, reader = "conv1", "norm1_name", "conv2"
 
 
 @ADAPTERS.register_module()
@@ -39,7 +39,7 @@ class BottleneckFirstAdapter(_Bottleneck):
     """One score per channel between the first and the second convolution of a bottleneck."""
 
     part = "conv1"
-    writer, norm, reader = "conv1", "norm1_name", "conv2"
+    writer, norm_name, reader = "conv1", "norm1_name", "conv2"
 
 
 @ADAPTERS.register_module()
@@ -47,4 +47,4 @@ class BottleneckSecondAdapter(_Bottleneck):
     """One score per channel between the second and the third convolution of a bottleneck."""
 
     part = "conv2"
-    writer, norm, reader = "conv2", "norm2_name", "conv3"
+    writer, norm_name, reader = "conv2", "norm2_name", "conv3"

@@ -8,7 +8,7 @@ from rarts_mm.registry import ADAPTERS
 
 from ..sliced_attention import SlicedWindowMSA
 from ..sliced_linear import SlicedLinear
-from .base import LinearPairAdapter
+from .base import LinearPairAdapter, random_input
 
 
 @ADAPTERS.register_module()
@@ -39,6 +39,10 @@ class WindowAttentionAdapter(LinearPairAdapter):
 
     def reader_groups(self, host: nn.Module) -> int:
         return host.num_heads
+
+    def example(self, host: nn.Module) -> tuple:
+        height, width = host.window_size
+        return (random_input(2, height * width, host.qkv.in_features),)
 
     def operations_outside(self, host: nn.Module) -> int:
         """Each token meets the M^2 tokens of its window in q k^T and again in attention v."""

@@ -1,0 +1,269 @@
+"""From a search and what is asked for to the dimensions that stay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import Tensor
+
+from rarts_mm.analysis import ResultsTable
+from rarts_mm.analysis.width_costs import flops_cost, parameter_cost
+from rarts_mm.widths import importance, rank_scores
+from rarts_mm.widths.budgets import WidthCost, agreement, keep_nonzero, keep_within
+from rarts_mm.widths.naming import EVERYWHERE
+
+from .errors import UsageError
+from .input_size import input_size
+from .search_checkpoint import Search
+from .targets import FLOPS, PARAMETERS, SCORES, Target
+
+BACKBONE, MODEL = "backbone", "model"
+# Criteria that rank by what the search learned, and so can be compared with each other.
+LEARNED = ("alpha", "alpha-norm", "alpha-per-cost")
+# A budget is met if at least this share of it is used.
+MET = 0.99
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How dimensions are ranked and kept; the options of ``tools/prune.py``.
+
+    Attributes:
+        criterion: what they are ranked by, a key of :data:`~rarts_mm.widths.CRITERIA`.
+        seed: of the criterion ``'random'``; the others do not read it.
+        scope: ``'global'``, ``'layer'`` or ``'type'``: what is compared with what.
+        round_to: widths are multiples of this number, or whole.
+        min_keep: floor: dimensions that every layer keeps.
+        of: what a budget counts, ``'backbone'`` or ``'model'``; None: the backbone if all units lie
+            there, else the model.
+        input_size: height and width of the image that FLOPs are counted for; None: the config's.
+    """
+
+    criterion: str = "alpha"
+    seed: int = 0
+    scope: str = "global"
+    round_to: int = 1
+    min_keep: int = 1
+    of: str | None = None
+    input_size: tuple[int, int] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line's arguments that say it, as far as they are no defaults."""
+        out = []
+        for name, value in self._chosen():
+            values = value if isinstance(value, tuple) else (value,)
+            out += [f"--{name.replace('_', '-')}", *map(str, values)]
+        return out
+
+    @property
+    def suffix(self) -> str:
+        """What tells the folders of different rankings apart: ``_magnitude_round8``; empty by default."""
+        prefixes = dict(seed="seed", scope="per-", round_to="round", min_keep="keep", of="of-")
+        out = ""
+        for name, value in self._chosen():
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else value
+            out += f"_{prefixes.get(name, '')}{text}"
+        return out
+
+    def _chosen(self) -> list[tuple[str, Any]]:
+        pairs = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
+        return [(name, value) for name, value, default in pairs if value != default]
+
+
+@dataclass
+class Plan:
+    """What one pruning keeps.
+
+    Attributes:
+        target: what was asked for.
+        kept: unit name -> sorted indices of the dimensions that stay.
+        removed: share of all scores that goes.
+        budget, reached, whole: what may remain, what remains and what there was, in the target's
+            quantity; None for shares of the scores.
+        of: the part that the budget counts.
+        agreements: name of another criterion -> how far its ranking agrees, under the same target.
+        step: the smallest amount by which more could be kept, where the budget was not met.
+    """
+
+    target: Target
+    kept: dict[str, Tensor]
+    removed: float
+    budget: float | None = None
+    reached: int | None = None
+    whole: int | None = None
+    of: str | None = None
+    agreements: dict[str, dict] = field(default_factory=dict)
+    step: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the budget is used to within 1 %."""
+        return self.budget is None or self.reached >= MET * self.budget
+
+    def __str__(self) -> str:
+        if self.budget is None:
+            return f"{self.removed:.1%} of the scores removed"
+        text = (
+            f"{_amount(self.reached)} of {_amount(self.whole)} {self.target.quantity} of the {self.of} "
+            f"remain, {self.reached / self.budget:.1%} of the budget of {_amount(self.budget)}; "
+            f"{self.removed:.1%} of the scores removed"
+        )
+        if not self.met:
+            text += (
+                f"\nNOTE: this is as near as the widths can get: the smallest further step is "
+                f"{_amount(self.step)} {self.target.quantity}"
+            )
+        return text
+
+    def to_dict(self) -> dict:
+        """Everything but the indices, ready for JSON."""
+        out = asdict(self)
+        for key in ("kept", "target"):
+            del out[key]
+        return dict(out, asked=self.target.title)
+
+    def agreement_table(self) -> ResultsTable | None:
+        """How far the rankings by what the search learned agree."""
+        if not self.agreements:
+            return None
+        rows = [dict(criterion=name, **values) for name, values in self.agreements.items()]
+        return ResultsTable(
+            {"criterion": None, "rank_correlation": "{:.3f}".format, "overlap": "%"},
+            rows,
+            title="Agreement of the criteria",
+            notes=[
+                "rank correlation (Spearman) over all dimensions, and share of the kept dimensions in "
+                "common, with the criterion that was used"
+            ],
+        )
+
+
+def make_plans(search: Search, targets: Sequence[Target], how: Ranking) -> dict[Target, Plan]:
+    """Decide what stays for every target.
+
+    Raises:
+        UsageError: a target that cannot be met, or numbers that cannot be ranked.
+    """
+    try:
+        planner = _Planner(search, how)
+        return {target: planner.plan(target) for target in targets}
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+class _Planner:
+    """Counts each cost once, for all targets of one search."""
+
+    def __init__(self, search: Search, how: Ranking) -> None:
+        self.search, self.how = search, how
+        self.network = search.network
+        self.units, _ = search.model.space.units(self.network)
+        self.of = self._part()
+        self._costs: dict[tuple[str, str], WidthCost] = {}
+
+    def plan(self, target: Target) -> Plan:
+        kept = self._keep(target, self.how.criterion)
+        total = sum(unit.size for unit in self.units)
+        plan = Plan(target, kept, 1 - sum(map(len, kept.values())) / total)
+        if target.quantity != SCORES:
+            cost, plan.of = self._cost(target.quantity), self.of
+            widths = {name: len(index) for name, index in kept.items()}
+            plan.whole, plan.budget = cost.whole, self._budget(target)
+            plan.reached = cost(widths)
+            plan.step = self._smallest_step(cost, widths)
+        if self.how.criterion in LEARNED and not target.auto:
+            plan.agreements = self._agreements(target, kept)
+        return plan
+
+    def _keep(self, target: Target, criterion: str) -> dict[str, Tensor]:
+        how = self.how
+        if target.auto:
+            if criterion != "alpha":
+                raise ValueError(
+                    f"--ratio auto removes the scores that are exactly zero, which --criterion "
+                    f"{criterion} has nothing to do with; leave one of the two out."
+                )
+            return keep_nonzero(self.search.alphas, min_keep=how.min_keep, round_to=how.round_to)
+        values = self._importance(target, criterion)
+        settings = dict(
+            min_keep=how.min_keep,
+            round_to=how.round_to,
+            scope=how.scope,
+            kinds={unit.name: unit.kind for unit in self.units},
+        )
+        if target.quantity == SCORES:
+            return rank_scores(values, target.amount, **settings)
+        return keep_within(values, self._cost(target.quantity), self._budget(target), **settings)
+
+    def _importance(self, target: Target, criterion: str) -> dict[str, Tensor]:
+        cost = None
+        if criterion == "alpha-per-cost":
+            # Of the whole model: what a dimension costs outside the budget's part it costs, too.
+            quantity = FLOPS if target.quantity == FLOPS else PARAMETERS
+            cost = self._cost(quantity, MODEL)
+        return importance(self.network, criterion, self.how.seed, self.search.alphas, cost)
+
+    def _cost(self, quantity: str, of: str | None = None) -> WidthCost:
+        of = of or self.of
+        if (quantity, of) not in self._costs:
+            part = EVERYWHERE if of == MODEL else BACKBONE
+            if quantity == PARAMETERS:
+                cost = parameter_cost(self.network, part)
+            else:
+                size = self.how.input_size or input_size(self.search.cfg)
+                cost = flops_cost(self.network, size, part)
+            self._costs[quantity, of] = cost
+        return self._costs[quantity, of]
+
+    def _budget(self, target: Target) -> float:
+        cost = self._cost(target.quantity)
+        budget = target.amount if target.absolute else target.amount * cost.whole
+        if budget >= cost.whole:
+            raise ValueError(
+                f"{' '.join(target.arguments)} asks for no less than there is: the {self.of} has "
+                f"{_amount(cost.whole)} {target.quantity}. Ask for less, or give a share such as 0.6."
+            )
+        return budget
+
+    def _part(self) -> str:
+        has_backbone = hasattr(self.network, BACKBONE)
+        outside = [u.name for u in self.units if not u.name.startswith(f"{BACKBONE}.")]
+        if self.how.of is None:
+            return BACKBONE if has_backbone and not outside else MODEL
+        if self.how.of == BACKBONE and not has_backbone:
+            raise ValueError(
+                f"--of backbone: the {type(self.network).__name__} has no backbone; use --of model."
+            )
+        if self.how.of == BACKBONE and outside:
+            raise ValueError(
+                f"--of backbone: {len(outside)} of {len(self.units)} scored units lie outside the "
+                f"backbone, the first is {outside[0]}, and would cost nothing; use --of model."
+            )
+        return self.how.of
+
+    def _smallest_step(self, cost: WidthCost, widths: Mapping[str, int]) -> float | None:
+        steps = [
+            cost.increase(widths, name, min(self.how.round_to, size - widths[name]))
+            for name, size in cost.sizes.items()
+            if widths[name] < size
+        ]
+        return min((step for step in steps if step), default=None)
+
+    def _agreements(self, target: Target, kept: Mapping[str, Tensor]) -> dict[str, dict]:
+        own = self._importance(target, self.how.criterion)
+        out = {}
+        for other in LEARNED:
+            if other != self.how.criterion:
+                theirs = self._importance(target, other)
+                found = agreement(own, theirs, kept, self._keep(target, other))
+                out[other] = asdict(found)
+        return out
+
+
+def _amount(number: float) -> str:
+    """``22.1 M``."""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if number >= factor:
+            return f"{number / factor:.4g} {letter}"
+    return f"{number:.4g}"

@@ -1,0 +1,7 @@
+"""What alpha stands for in a width search: where the scores are."""
+
+from .batch_norm import BatchNormSpace
+from .literal import LiteralSpace
+from .width import WidthSpace
+
+__all__ = ["BatchNormSpace", "LiteralSpace", "WidthSpace"]
