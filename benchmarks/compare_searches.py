@@ -3,7 +3,7 @@
     python tools/make_digits.py
     python benchmarks/compare_searches.py
 
-writes docs/results.md and docs/results-digits.png. Stopped, the same command goes on.
+writes the section "Searches" of docs/results.md and docs/results-digits.png. Stopped, the same command goes on.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""docs/results.md: the comparison's tables, picture and what they say."""
+"""The section "Searches" of docs/results.md: the comparison's tables, picture and what they say."""
 
 import datetime
 import statistics
@@ -10,10 +10,11 @@ from pathlib import Path
 from comparison import Difference, differences, interval, plot_errors
 from mmengine.config import Config
 from one_search import UNPRUNED
+from sections import write_section
 
 from rarts_mm.analysis import ResultsTable, environment
-from rarts_mm.files import write_text
 
+SECTION = "searches"
 REFERENCE = "RARTS"
 KINDS = {
     "parameters": "{:g} % of the prunable parameters removed",
@@ -81,7 +82,7 @@ def write_page(
     sweep_seeds: int,
     command: str,
 ) -> None:
-    """Write the page, and its picture beside it.
+    """Write the section into the page, and its picture beside the page.
 
     Args:
         out: ``.../results.md``; the picture is ``.../results-digits.png``.
@@ -91,7 +92,7 @@ def write_page(
         rates: search -> chosen learning rate of alpha.
         sweep_errors: search -> rate -> mean error in % after and before fine-tuning.
         sweep_seeds: number of seeds behind these.
-        command: what makes the page again.
+        command: what makes the section again.
     """
     models = collect(methods, runs)
     compared = compare(models)
@@ -114,18 +115,18 @@ def write_page(
     )
     parts = [
         _head(cfg, runs, seeds, command),
-        "## Results\n",
+        "### Results\n",
         f"![Test error of every method]({picture.name})\n",
         _legend(),
         *[_table(budget, models, compared[budget]).markdown() for budget in budgets],
-        "## What the numbers say\n",
+        "### What the numbers say\n",
         "\n".join(_sentences(models, compared, seeds)) + "\n",
-        "## What a search costs\n",
+        "### What a search costs\n",
         _cost_table(methods, runs).markdown(),
-        "## What was tuned\n",
+        "### What was tuned\n",
         _tuning(rates, sweep_errors, sweep_seeds),
     ]
-    write_text(out, "\n".join(parts))
+    write_section(out, SECTION, "\n".join(parts))
 
 
 def _column(models: Sequence[dict], key: str) -> list[float]:
@@ -142,16 +143,14 @@ def _head(cfg: Config, runs: Sequence[dict], seeds: int, command: str) -> str:
     steps = runs[0]["steps"]
     finetune = runs[0]["models"][0]["finetune_steps"]
     wrapper = cfg.optim_wrapper
-    return f"""# Results
-
-Written by a command, which measures everything on this page again:
+    return f"""## Searches: RARTS and the others on one network
 
     python tools/make_digits.py
     {command}
 
 {where["device"].removeprefix("cpu: ")}, one thread per run; {libraries}; {datetime.date.today()}.
 
-## The comparison
+### The comparison
 
 The question of the papers (IEEE Access 2022, Table 6; thesis, Table 4.2): does it matter by which search a network is pruned? As far as two cores can answer it: width search on a small Swin
 ({network["parameters"]:,} parameters, {network["flops"]:,} multiply-adds an image) and real handwritten digits of 8 x 8 pixels (scikit-learn's; 1000 for training, 257 for validation, 540 for the test), {seeds} seeds.

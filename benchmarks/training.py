@@ -118,14 +118,12 @@ def train(config: Path, work_dir: Path | None = None, options: dict | None = Non
     return train_config(named(cfg))
 
 
-def train_and_test(config: Path, options: dict | None = None) -> dict:
+def train_and_test(config: Path, work_dir: Path | None = None, options: dict | None = None) -> dict:
     """Train a plain config: its error in % on the test data, the steps and the processor time."""
     start = time.process_time()
-    runner = train(config, options=options)
+    runner = train(config, work_dir, options)
     seconds = time.process_time() - start
-    return dict(
-        error=error(runner.test()), finetune_seconds=seconds, finetune_steps=runner.iter
-    )
+    return dict(error=error(runner.test()), finetune_seconds=seconds, finetune_steps=runner.iter)
 
 
 def finetune(config: Path, weights: Path) -> dict:

@@ -11,9 +11,7 @@ _base_ = "./digits.py"
 base_channels = 8
 model = dict(
     type="ImageClassifier",
-    backbone=dict(
-        type="rarts_mm.PreResNet", depth=20, base_channels=base_channels, in_channels=1
-    ),
+    backbone=dict(type="rarts_mm.PreResNet", depth=20, base_channels=base_channels, in_channels=1),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(
         type="LinearClsHead",

@@ -18,8 +18,13 @@ DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 KINDS = {
     "attention": {"marker": "o", "linestyle": "-"},
-    "MLP": {"marker": "s", "linestyle": "--", "markerfacecolor": "white"},
+    "mlp": {"marker": "s", "linestyle": "--", "markerfacecolor": "white"},
+    "channel": {"marker": "^", "linestyle": "-."},
+    "selection": {"marker": "v", "linestyle": ":", "markerfacecolor": "white"},
 }
+LABELS = {"mlp": "MLP", "channel": "channels", "selection": "selected inputs"}
+# Inches that pictures of many layers may take; their layers' names then go by stages alone.
+LARGEST = 16.0
 
 
 def plot_widths(
@@ -27,6 +32,7 @@ def plot_widths(
     kept: Mapping[str, Mapping[str, int]],
     path: str | Path,
     title: str = "Dimensions that remain, layer by layer",
+    kinds: Mapping[str, str] | None = None,
 ) -> None:
     """Draw how much of each layer remains, in network order (as thesis, Fig. 4.2).
 
@@ -35,6 +41,8 @@ def plot_widths(
         kept: Label -> unit name -> dimensions that remain; one pair of lines per label.
         path: The picture, its format by its suffix; written whole or not at all.
         title: Above the picture.
+        kinds: Unit name -> its kind, a key of ``KINDS``; by default told by the name, attention or
+            MLP.
 
     Raises:
         ValueError: Nothing to draw, or a unit is missing or has more dimensions than before.
@@ -49,13 +57,15 @@ def plot_widths(
                     f"dimensions of {name}."
                 )
     names = list(sizes)
-    figure, axes = _figure(max(6.0, 0.36 * len(names) + 1.6), 4.4)
-    kinds = [_kind(name) for name in names]
+    many = 0.36 * len(names) + 1.6 > LARGEST
+    figure, axes = _figure(min(LARGEST, max(6.0, 0.36 * len(names) + 1.6)), 4.4)
+    of_each = [(kinds or {}).get(name) or _kind(name) for name in names]
+    size = dict(markersize=3.5, linewidth=1) if many else dict(markersize=6, linewidth=1.4)
     for colour, widths in zip(_colours(len(kept)), kept.values(), strict=True):
-        for kind, style in KINDS.items():
-            places = [i for i, k in enumerate(kinds) if k == kind]
+        for kind in dict.fromkeys(of_each):
+            places = [i for i, k in enumerate(of_each) if k == kind]
             ratios = [widths[names[i]] / sizes[names[i]] for i in places]
-            axes.plot(places, ratios, color=colour, markersize=6, linewidth=1.4, **style)
+            axes.plot(places, ratios, color=colour, **size, **KINDS.get(kind, KINDS["mlp"]))
         whole = sum(widths[name] for name in names) / sum(sizes.values())
         axes.axhline(whole, color=colour, linewidth=0.8, linestyle=":")
     _mark_stages(axes, names)
@@ -63,7 +73,12 @@ def plot_widths(
     axes.set_ylim(0, 1.04)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("remaining dimensions")
-    axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=90, fontsize=8)
+    if many:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{len(names)} units in the order of the network")
+    else:
+        labels = [_short(name) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=8)
     axes.set_title(title, loc="left", pad=22)
 
     handles = [
@@ -71,7 +86,8 @@ def plot_widths(
         for colour, label in zip(_colours(len(kept)), kept, strict=True)
     ]
     handles += [
-        Line2D([], [], color="0.3", label=kind, **KINDS[kind]) for kind in KINDS if kind in kinds
+        Line2D([], [], color="0.3", label=LABELS.get(kind, kind), **KINDS.get(kind, KINDS["mlp"]))
+        for kind in dict.fromkeys(of_each)
     ]
     handles.append(Line2D([], [], color="0.3", linestyle=":", linewidth=0.8, label="whole network"))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
@@ -156,7 +172,8 @@ def draw_score_histograms(scores: Mapping[str, Tensor], bins: int = 80) -> np.nd
     strips = np.stack([np.histogram(v, edges)[0] / max(v.size, 1) for v in values.values()])
     names = list(values)
     cmap = colormaps["magma_r"].with_extremes(bad="white")
-    figure, axes = _figure(8.0, max(2.4, 0.21 * len(names) + 1.5))
+    many = 0.21 * len(names) + 1.5 > LARGEST
+    figure, axes = _figure(8.0, min(LARGEST, max(2.4, 0.21 * len(names) + 1.5)))
     picture = axes.imshow(
         # Few scores in one place must not vanish beside many in another.
         np.sqrt(np.ma.masked_equal(strips, 0)),
@@ -174,7 +191,11 @@ def draw_score_histograms(scores: Mapping[str, Tensor], bins: int = 80) -> np.nd
                 np.median(good), place, "|", color="#009E73", markersize=9, markeredgewidth=2.5
             )
     _mark_rows(axes, names)
-    axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
+    if many:
+        axes.set_yticks([])
+        axes.set_ylabel(f"{len(names)} units in the order of the network")
+    else:
+        axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
     axes.set_xlabel("|alpha|   (mark: median of the layer)")
     bar = figure.colorbar(picture, ax=axes, pad=0.09, fraction=0.04)
     ticks = np.linspace(0, np.sqrt(strips.max()), 5)
@@ -205,7 +226,7 @@ def _colours(count: int) -> list[str]:
 
 def _kind(name: str) -> str:
     last = name.rpartition(".")[2].lower()
-    return "attention" if "attn" in last or "attention" in last or "msa" in last else "MLP"
+    return "attention" if "attn" in last or "attention" in last or "msa" in last else "mlp"
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> di
 def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None:
     """Raise if data or the checkpoint to start from is missing, before anything is built.
 
-    The config's ``how_to_get``, a dict from path (or its beginning) to a sentence, adds how to get
+    The config's ``how_to_get``, a dict from path (of the file, or a folder it is in) to a sentence, adds how to get
     each.
     """
     missing = missing_files(cfg, phases)
@@ -71,7 +71,7 @@ def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None
     for path, role in missing.items():
         lines.append(f"  {role}: {path} (expected at {path.absolute()})")
         for start, sentence in hints.items():
-            if str(path).startswith(start):
+            if Path(path).is_relative_to(start):
                 told.add(sentence)
     lines += [f"  {sentence}" for sentence in sorted(told)]
     if not told:

@@ -199,7 +199,12 @@ def _prune_one(
     write_text(folder / RECORD, json.dumps(record, indent=1))
     sizes = {unit.name: unit.size for unit in units}
     widths = {name: len(index) for name, index in kept.items()}
-    plot_widths(sizes, {plan.target.title: widths}, folder / "widths.png")
+    plot_widths(
+        sizes,
+        {plan.target.title: widths},
+        folder / "widths.png",
+        kinds={unit.name: unit.kind for unit in units},
+    )
     # Last, as whoever finds a config may rely on the rest.
     for name, cfg in configs.items():
         cfg.pruning = {k: v for k, v in source.items() if k not in ("config", "sha256")}

@@ -90,13 +90,11 @@ class SlicedWindowMSA(BaseModule):
 
     def _fused_attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """softmax(scale q k^T + bias) v by torch's fused kernel, shapes as :meth:`forward` has them."""
-        bias = bias.to(query.dtype)
-        if bias.ndim == 4:
-            bias = bias.repeat(len(query) // len(bias), 1, 1, 1)
-        else:
-            # Of three dimensions torch would take its unfused way.
-            bias = bias[None]
-        return F.scaled_dot_product_attention(query, key, value, bias, scale=self.scale)
+        # Of three dimensions torch would take its unfused way.
+        each = bias.repeat(len(query) // len(bias), 1, 1, 1) if bias.ndim == 4 else bias[None]
+        return F.scaled_dot_product_attention(
+            query, key, value, each.to(query.dtype), scale=self.scale
+        )
 
     def _bias(self, tokens: int) -> Tensor:
         """Relative position bias, (heads, tokens, tokens)."""

@@ -367,7 +367,9 @@ def test_norms_that_are_frozen_keep_their_statistics(resnet, tmp_path):
 def test_the_option_of_the_tool(resnet, tmp_path):
     test = ("test", resnet / "resnet.py", resnet / "resnet.pth")
     before = (resnet / "resnet.pth").read_bytes()
-    status, _, err = run_tool(*test, "--work-dir", tmp_path / "a", "--precise-bn", "200")
+    # A logger goes by this name, and by the second, in which another test may have had one.
+    name = ("--cfg-options", "experiment_name=the_option")
+    status, _, err = run_tool(*test, "--work-dir", tmp_path / "a", "--precise-bn", "200", *name)
     assert status == 0, err
     text = logs(tmp_path / "a")
     assert "statistics of 5 batch norms from 200 training images" in text

@@ -1,5 +1,6 @@
 """Keeping the most important dimensions within a budget."""
 
+import itertools
 import math
 
 import pytest
@@ -28,7 +29,7 @@ def problems(draw):
     for name, size in sizes.items():
         terms[frozenset([name])] = size * draw(st.integers(1, 5))
     names = sorted(sizes)
-    for one, other in zip(names, names[1:], strict=False):
+    for one, other in itertools.pairwise(names):
         terms[frozenset([one, other])] = sizes[one] * sizes[other] * draw(st.integers(0, 3))
     return scores, WidthCost(sizes, terms, "parameters")
 
