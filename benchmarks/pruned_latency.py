@@ -5,7 +5,7 @@ time is split by kind of operator, so that one sees how much of the reduction ar
 rest goes.
 
     python benchmarks/pruned_latency.py --threads 1 --out work_dirs/pruned_latency --profile 0.4
-    python benchmarks/pruned_latency.py --models swin-t --batch 1 --ratios 0.5 --round-to 16
+    python benchmarks/pruned_latency.py --models swin-t --batch 1 --ratios 0.5 --round-to 1 32
 
 writes OUT.json, OUT.md and OUT.png. A ratio of 0 is the control: sliced layers of full width.
 """
@@ -47,10 +47,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224, help="pixels of an image's side")
     parser.add_argument(
         "--round-to",
+        nargs="+",
         type=int,
-        default=8,
+        default=[1, 8, 16],
         metavar="N",
-        help="also prune to widths that are multiples of N; 1: do not (default: 8)",
+        help="prune to widths that are multiples of N; 1: to any (default: 1 8 16)",
     )
     parser.add_argument(
         "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="how to run the networks"
@@ -78,12 +79,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the scores (default: 0)")
     parser.add_argument("--out", metavar="OUT", help="write OUT.json, OUT.md and OUT.png")
     args = parser.parse_args(argv)
-    for name in ("size", "round_to", "repeats", "more_at_one", "threads", "warmup"):
+    for name in ("size", "repeats", "more_at_one", "threads", "warmup"):
         value, least = getattr(args, name), int(name != "warmup")
         if value is not None and value < least:
             parser.error(f"--{name.replace('_', '-')} {value}: give at least {least}")
-    if min(args.batch) < 1:
-        parser.error(f"--batch {min(args.batch)}: give at least 1")
+    for name in ("batch", "round_to"):
+        if (least := min(getattr(args, name))) < 1:
+            parser.error(f"--{name.replace('_', '-')} {least}: give at least 1")
     if bad := [ratio for ratio in args.ratios if not 0 <= ratio < 1]:
         parser.error(f"--ratios {bad[0]:g}: give shares from 0 to below 1, such as 0.4")
     if args.profile is not None and args.profile not in args.ratios:
@@ -113,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict:
                     seconds = time_in_turns(calls, rounds, args.warmup, "cpu")
                 rows += [where | row for row in _rows(about, seconds, args.clock)]
                 if args.profile is not None:
-                    kinds += [where | row for row in _kinds(calls, about, args)]
+                    kinds += [where | row for row in _kinds(calls, about, args.profile, rounds)]
     return {
         "environment": environment(whole) | dict(load=os.getloadavg()[0], allocator=_allocator()),
         "setting": vars(args),
@@ -131,7 +133,7 @@ def _networks(
     networks, about = {BASE: whole}, {}
     for ratio in args.ratios:
         # Full widths are rounded already.
-        for round_to in sorted({1, args.round_to} if ratio else {1}):
+        for round_to in args.round_to if ratio else [1]:
             name = f"{ratio:g}, multiples of {round_to}"
             networks[name], widths = prune(whole, ratio, round_to, args.seed)
             about[name] = dict(
@@ -167,10 +169,10 @@ def _rows(about: Mapping[str, dict], seconds: dict, clock: str) -> list[dict]:
     return rows
 
 
-def _kinds(calls: Mapping, about: Mapping[str, dict], args: argparse.Namespace) -> list[dict]:
+def _kinds(calls: Mapping, about: Mapping[str, dict], ratio: float, rounds: int) -> list[dict]:
     """Time by kind of operator, before and after, and what it exceeds its part of the FLOPs by."""
-    chosen = [name for name, known in about.items() if known["ratio"] == args.profile]
-    found = time_by_kind({name: calls[name] for name in [BASE, *chosen]}, args.repeats)
+    chosen = [name for name, known in about.items() if known["ratio"] == ratio]
+    found = time_by_kind({name: calls[name] for name in [BASE, *chosen]}, rounds)
     rows = []
     for name in chosen:
         known = about[name]
@@ -279,7 +281,7 @@ def _latency_cells(row: Mapping, clock: str) -> list:
 
 
 def _widths(row: Mapping) -> str:
-    return "any" if row["round_to"] == 1 else f"{row['round_to']} n"
+    return "any" if row["round_to"] == 1 else f"multiples of {row['round_to']}"
 
 
 def main(argv: Sequence[str] | None = None) -> dict:

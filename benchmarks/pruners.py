@@ -85,12 +85,14 @@ class PruningTask:
 def options_of(
     config: str | Path, data: str | None, epochs: int | None, finetune_epochs: int | None
 ) -> dict:
-    """Options of :func:`training.lengths`, and a schedule for training from scratch.
+    """Options of :func:`training.lengths`, the search's optimiser for fine-tuning, and a schedule for
+    training from scratch.
 
-    It has as many steps as search and fine-tuning together, rounded up to epochs: an epoch of the search
-    takes a batch from both halves in each step.
+    From scratch takes as many steps as search and fine-tuning together, rounded up to epochs: an epoch
+    of the search takes a batch from both halves in each step.
     """
     options = lengths(config, data, epochs, finetune_epochs)
+    options["finetune.optim_wrapper"] = read_config(config).optim_wrapper.weights.to_dict()
     cfg = read_config(config, options)
     tuning = cfg.finetune.train_cfg.max_epochs
     length = math.ceil(cfg.train_cfg.max_epochs / 2) + tuning

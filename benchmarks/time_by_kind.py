@@ -12,6 +12,7 @@ KINDS = {
     "normalisation": r"norm",
     "products": r"conv|addmm|\bmm\b|bmm|matmul|linear",
     "softmax": r"softmax",
+    "pooling": r"pool",
     "activations, elementwise": (
         r"gelu|relu|hardtanh|clamp|sigmoid|silu|\b(add|sub|mul|div|pow|mean|sum|masked_fill|ne|eq)_?\b"
     ),
@@ -35,24 +36,36 @@ def time_by_kind(
     """Milliseconds that a call spends in each kind of operator, calls taking turns.
 
     An operator's own time, without that of operators that it calls; of several threads, the time of
-    the one that calls.
+    the one that calls. A call goes through the same operators every time, and of each the least time
+    counts: what other programs take is counted to the operator that they interrupt.
 
     Returns:
-        Name of the call -> kind -> milliseconds, of the round in which it took least: what other
-        programs take would be counted to the operator that they interrupt.
+        Name of the call -> kind -> milliseconds.
     """
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
+    least: dict[str, dict[str, list[float]]] = {}
     with torch.inference_mode():
         for call in calls.values():
             call()
         for _ in range(repeats):
             for name, call in calls.items():
-                with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-                    call()
-                found = dict.fromkeys([*KINDS, REST], 0.0)
-                for event in profiler.key_averages():
-                    found[kind_of(event.key)] += event.self_cpu_time_total / 1000
-                rounds[name].append(found)
-    return {
-        name: min(found, key=lambda kinds: sum(kinds.values())) for name, found in rounds.items()
-    }
+                times = _own_times(call)
+                known = least.setdefault(name, times)
+                least[name] = {
+                    operator: [min(pair) for pair in zip(known[operator], found, strict=True)]
+                    for operator, found in times.items()
+                }
+    totals = {name: dict.fromkeys([*KINDS, REST], 0.0) for name in calls}
+    for name, times in least.items():
+        for operator, found in times.items():
+            totals[name][kind_of(operator)] += sum(found)
+    return totals
+
+
+def _own_times(call: Callable[[], object]) -> dict[str, list[float]]:
+    """Operator -> milliseconds of each time that it ran, in order."""
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        call()
+    times: dict[str, list[float]] = {}
+    for event in sorted(profiler.events(), key=lambda event: event.time_range.start):
+        times.setdefault(event.name, []).append(event.self_cpu_time_total / 1000)
+    return times

@@ -42,5 +42,11 @@ train_cfg = dict(
     val_interval=5,
     split=dict(ratio=0.5, seed=0),
 )
-custom_hooks = [dict(type="rarts_mm.LagrangianHook"), dict(type="rarts_mm.ScoreHook")]
+# The epoch that validates best keeps its checkpoint too: tools/derive.py --checkpoint best.
+default_hooks = dict(checkpoint=dict(save_best="accuracy/top1", rule="greater"))
+custom_hooks = [
+    dict(type="rarts_mm.LagrangianHook"),
+    dict(type="rarts_mm.ScoreHook"),
+    dict(type="rarts_mm.GenotypeHook", metric="accuracy/top1"),
+]
 model_wrapper_cfg = dict(type="rarts_mm.SearchDistributed")

@@ -34,16 +34,13 @@ custom_hooks = [
 ]
 model_wrapper_cfg = dict(type="rarts_mm.SearchDistributed")
 
-# Fine-tuning of the pruned model: a third as long, from a third of the rate.
+# Fine-tuning of the pruned model: a third as long, with the settings of the search.
 finetune_epochs = 10
 finetune = dict(
     train_cfg=dict(
         type="EpochBasedTrainLoop", max_epochs=finetune_epochs, val_interval=finetune_epochs
     ),
-    optim_wrapper=dict(
-        _base_.optim_wrapper, optimizer=dict(_base_.optim_wrapper.optimizer, lr=1e-3)
-    ),
-    param_scheduler=[dict(_base_.param_scheduler[0], eta_min=1e-5, end=finetune_epochs)],
+    param_scheduler=[dict(_base_.param_scheduler[0], end=finetune_epochs)],
     default_hooks=dict(
         _base_.default_hooks,
         checkpoint=dict(type="CheckpointHook", interval=finetune_epochs, max_keep_ckpts=1),

@@ -1,4 +1,4 @@
-"""MMPretrain's MobileNetV2 on the handwritten digits, at a quarter of its width.
+"""MMPretrain's MobileNetV2 on the handwritten digits, at a tenth of its width.
 
     python tools/make_digits.py
     python tools/train.py configs/_base_/mobilenet-v2_digits.py
@@ -11,7 +11,7 @@ _base_ = "./digits.py"
 
 model = dict(
     type="ImageClassifier",
-    backbone=dict(type="MobileNetV2", widen_factor=0.25),
+    backbone=dict(type="MobileNetV2", widen_factor=0.1),
     neck=dict(type="GlobalAveragePooling"),
     head=dict(
         type="LinearClsHead",

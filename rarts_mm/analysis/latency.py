@@ -63,7 +63,10 @@ def environment(model: nn.Module | None = None) -> dict[str, Any]:
 
 
 def measure_latency(
-    calls: Mapping[str, Callable[[], object]], repeats: int = 20, warmup: int = 3
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int = 20,
+    warmup: int = 3,
+    after_round: Callable[[], object] | None = None,
 ) -> dict[str, Latency]:
     """Time calls in turns: A B C A B C ..., so that a machine's moods hit all of them alike.
 
@@ -74,6 +77,7 @@ def measure_latency(
         calls: Name -> what to time.
         repeats: Timed rounds.
         warmup: Rounds before that which are not timed.
+        after_round: Called after every round, warm-up too; its time does not count.
 
     Raises:
         ValueError: Nothing to time, fewer than 1 repeat or a negative number of warm-up rounds.
@@ -96,6 +100,8 @@ def measure_latency(
                 elapsed = time.perf_counter() - start
                 if number >= warmup:
                     times[name].append(1000 * elapsed)
+            if after_round is not None:
+                after_round()
     return {name: _summary(values) for name, values in times.items()}
 
 

@@ -4,6 +4,7 @@ from . import command_line
 from .compress import compress
 from .configs import plain_config, read_config
 from .curve import draw_curve
+from .derive import Derived, derive
 from .errors import UsageError
 from .evaluate import evaluate
 from .list_units import list_units
@@ -14,6 +15,7 @@ from .targets import Target, parse_target
 from .train import train, training_config
 
 __all__ = [
+    "Derived",
     "Extras",
     "Plan",
     "Pruned",
@@ -22,6 +24,7 @@ __all__ = [
     "UsageError",
     "command_line",
     "compress",
+    "derive",
     "draw_curve",
     "evaluate",
     "latest_search",

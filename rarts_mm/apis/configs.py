@@ -15,7 +15,14 @@ from rarts_mm.engine import alpha_like
 from .errors import UsageError
 
 # What a search config adds to a plain one, and a plain run must not see.
-_SEARCH_HOOKS = {"LagrangianHook", "PreciseStatisticsHook", "ScoreHook", "StartUpHook"}
+_SEARCH_HOOKS = {
+    "ExpectedLatencyHook",
+    "GenotypeHook",
+    "LagrangianHook",
+    "PreciseStatisticsHook",
+    "ScoreHook",
+    "StartUpHook",
+}
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
 
 

@@ -15,11 +15,20 @@ def input_size(cfg: Config) -> tuple[int, int]:
     Read from the test pipeline: the last transform that fixes a size. 1333 x 800 of MMDetection
     counts as 1280 x 800, the size at which the field reports FLOPs.
     """
-    size = None
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader") or {}
+    return _said_by(loader) or (224, 224)
+
+
+def searched_size(cfg: Config) -> tuple[int, int] | None:
+    """Height and width of the images that a config trains on; None where no transform fixes a size."""
+    return _said_by(cfg.get("train_dataloader") or {})
+
+
+def _said_by(loader: Mapping) -> tuple[int, int] | None:
+    size = None
     for transform in _transforms(loader.get("dataset") or {}):
         size = _size_of(transform) or size
-    return size or (224, 224)
+    return size
 
 
 def _transforms(dataset: Mapping) -> Iterator[Mapping]:

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -18,12 +19,16 @@ from .errors import UsageError
 KEEP = (AUXILIARY, PRIMARY, "mean")
 
 
-def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
-    """Return config and checkpoint of the search under ``root`` that saved a checkpoint last.
+class Saved(NamedTuple):
+    """A search that has saved a checkpoint: paths of its config and of the checkpoint, the config."""
 
-    Raises:
-        UsageError: no search there.
-    """
+    config: Path
+    checkpoint: Path
+    cfg: Config
+
+
+def searches(root: str | Path) -> list[Saved]:
+    """Every search under ``root``, the one that saved last first."""
     found = []
     for marker in Path(root).rglob("last_checkpoint"):
         checkpoint = Path(marker.read_text().strip())
@@ -33,15 +38,24 @@ def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
         if not checkpoint.is_file():
             continue
         for config in sorted(marker.parent.glob("*.py")):
-            if "SearchModel" in config.read_text() and is_search(read_config(config)):
-                found.append((checkpoint.stat().st_mtime_ns, config, checkpoint))
+            if "SearchModel" in config.read_text() and is_search(cfg := read_config(config)):
+                found.append(Saved(config, checkpoint, cfg))
+    return sorted(found, key=lambda s: (s.checkpoint.stat().st_mtime_ns, s.config), reverse=True)
+
+
+def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
+    """Return config and checkpoint of the search under ``root`` that saved a checkpoint last.
+
+    Raises:
+        UsageError: no search there.
+    """
+    found = searches(root)
     if not found:
         raise UsageError(
             f"no search with a checkpoint under {Path(root).absolute()}; run one (python "
             "tools/train.py SEARCH_CONFIG) or name both: tools/prune.py CONFIG CHECKPOINT"
         )
-    _, config, checkpoint = max(found)
-    return config, checkpoint
+    return found[0].config, found[0].checkpoint
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -158,7 +172,7 @@ def load_search(
     if not hasattr(model.space, "settle"):
         raise UsageError(
             f"{config} searches a {type(model.space).__name__}, which has no widths: its result is not "
-            "pruned but derived"
+            "pruned but derived: python tools/derive.py SEARCH_DIR --network cifar"
         )
     model.space.settle(network)
     return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)

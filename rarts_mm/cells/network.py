@@ -1,14 +1,14 @@
 """The DARTS search network: every edge of every cell holds all operations, weighted by alpha."""
 
-from collections.abc import Mapping
-
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from rarts_mm.registry import MODELS
 
+from .mixing import mix
 from .operations import OPERATIONS, FactorizedReduction, ReLUConvBN, build_operation
+from .relaxations import Relaxation
+from .searchable import SearchableNetwork
 
 NODES = 4
 # Node i of a cell reads the cell's two inputs and the nodes before it.
@@ -17,7 +17,11 @@ NORMAL, REDUCTION = "normal", "reduce"
 
 
 class MixedOperation(nn.Module):
-    """All operations on one edge; the output is their sum, weighted (thesis, section 3; DARTS, eq. 2)."""
+    """All operations on one edge; the output is their sum, weighted (thesis, section 3; DARTS, eq. 2).
+
+    The search network computes the edges that leave a node together (:func:`~.mixing.mix`); this
+    forward pass is the literal sum.
+    """
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -29,7 +33,7 @@ class MixedOperation(nn.Module):
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """(N, C, H, W) and (operations,) -> (N, C, H / stride, W / stride)."""
         # "none" stands first and adds nothing; its share is what the others lack.
-        pairs = zip(weights[1:], self.operations[1:], strict=True)
+        pairs = zip(weights[1:].to(x.dtype), self.operations[1:], strict=True)
         return sum(weight * operation(x) for weight, operation in pairs)
 
 
@@ -51,37 +55,64 @@ class SearchCell(nn.Module):
         self.fit_before = fit(before, channels, affine=False)
         self.fit_last = ReLUConvBN(last, channels, affine=False)
         self.kind = REDUCTION if reduces else NORMAL
-        self.edges = nn.ModuleList(
-            MixedOperation(channels, 2 if reduces and source < 2 else 1)
+        self.channels = self.width = channels
+        self.edges = self._edges()
+
+    def _edges(self) -> nn.ModuleList:
+        return nn.ModuleList(
+            MixedOperation(self.width, self._stride(source))
             for node in range(NODES)
             for source in range(2 + node)
         )
 
-    def forward(self, before: Tensor, last: Tensor, weights: Tensor) -> Tensor:
+    def _stride(self, source: int) -> int:
+        return 2 if self.kind == REDUCTION and source < 2 else 1
+
+    def fit_width(self, relaxation: Relaxation) -> None:
+        """Build the operations anew if the relaxation wants another width of them."""
+        width = relaxation.width(self.channels)
+        if width != self.width:
+            self.width = width
+            self.edges = self._edges()
+
+    def forward(
+        self, before: Tensor, last: Tensor, weights: Tensor, relaxation: Relaxation
+    ) -> Tensor:
         """The last two cells' outputs and (EDGES, operations) -> (N, NODES * channels, H, W)."""
         states = [self.fit_before(before), self.fit_last(last)]
-        edge = 0
-        for _ in range(NODES):
-            sources = list(states)
-            states.append(
-                sum(self.edges[edge + i](x, weights[edge + i]) for i, x in enumerate(sources))
-            )
-            edge += len(sources)
-        return torch.cat(states[-NODES:], dim=1)
+        sums: list[Tensor | None] = [None] * NODES
+        for source in range(NODES + 1):
+            if source >= 2:
+                # All edges that enter this node leave nodes before it.
+                states.append(sums[source - 2])
+            x, stride = states[source], self._stride(source)
+            nodes = range(max(source - 1, 0), NODES)
+            # Node i's edges follow those of the nodes before it, which have 2, 3, ... inputs.
+            chosen = [i * (i + 3) // 2 + source for i in nodes]
+            edges = [self.edges[edge] for edge in chosen]
+            for node, mixed in zip(
+                nodes, mix(relaxation.enter(x), edges, weights[chosen], stride), strict=True
+            ):
+                out = relaxation.leave(x, mixed, stride)
+                sums[node] = out if sums[node] is None else sums[node].add_(out)
+        return torch.cat([*states[2:], sums[-1]], dim=1)
 
 
 @MODELS.register_module()
-class DARTSSearchNetwork(BaseModule):
+class DARTSSearchNetwork(SearchableNetwork):
     """The search network of DARTS as a backbone of MMPretrain's ``ImageClassifier``.
 
     Alpha is not registered here: :class:`~rarts_mm.cells.CellSpace` makes one of (14, 8) for each
-    kind of cell, shared by all cells of the kind, and this network refers to it.
+    kind of cell, shared by all cells of the kind, and this network refers to it. Sizes that a cell
+    cannot halve are rounded up.
 
     Args:
         channels: C, the width of the first cells.
         layers: number of cells; those at a third and at two thirds reduce.
         in_channels: of the images.
     """
+
+    shapes = dict.fromkeys((NORMAL, REDUCTION), (EDGES, len(OPERATIONS)))
 
     def __init__(
         self,
@@ -107,20 +138,11 @@ class DARTSSearchNetwork(BaseModule):
             self.cells.append(SearchCell(before, last, channels, reduces, reduced))
             before, last, reduced = last, NODES * channels, reduces
         self.out_channels = last
-        self.bind({kind: torch.zeros(EDGES, len(OPERATIONS)) for kind in (NORMAL, REDUCTION)})
-
-    def bind(self, alphas: Mapping[str, Tensor]) -> None:
-        """Refer to these scores, (14, 8) for each kind of cell, from now on."""
-        # Past nn.Module.__setattr__, which would register them.
-        self.__dict__["alphas"] = dict(alphas)
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """(N, in_channels, H, W) -> ((N, out_channels, H / 4, W / 4),)."""
-        before = last = self.stem(x)
-        weights = {
-            kind: alpha.to(last.device).softmax(-1).to(last.dtype)
-            for kind, alpha in self.alphas.items()
-        }
+        """(N, in_channels, H, W) -> ((N, out_channels, H / 4, W / 4),), sizes rounded up."""
+        before = last = self.enter(x)
+        weights = self.weights(last)
         for cell in self.cells:
-            before, last = last, cell(before, last, weights[cell.kind])
+            before, last = last, cell(before, last, weights[cell.kind], self.relaxation)
         return (last,)

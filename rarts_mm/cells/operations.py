@@ -68,10 +68,13 @@ class FactorizedReduction(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(x)
+        return self.norm(self.halve(self.relu(x)))
+
+    def halve(self, x: Tensor) -> Tensor:
+        """The two convolutions alone."""
         height, width = x.shape[-2:]
         shifted = nn.functional.pad(x, (0, width % 2, 0, height % 2))[..., 1:, 1:]
-        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        return torch.cat([self.even(x), self.odd(shifted)], dim=1)
 
 
 class Zero(nn.Module):

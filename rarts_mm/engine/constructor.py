@@ -9,6 +9,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
 from torch import nn
 
+from rarts_mm.cells.places import searched_network
 from rarts_mm.registry import ALTERNATIONS, OPTIM_WRAPPER_CONSTRUCTORS, PENALTIES
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 
@@ -73,6 +74,9 @@ class RARTSOptimWrapperConstructor:
             model.alpha.requires_grad_(False)
         wrapper = RARTSOptimWrapper(**cfg, **wrappers)
         wrapper.lagrangian.bind(model.alpha_parameters())
+        if (searched := searched_network(model)) is not None:
+            for penalty in wrapper.lagrangian.penalties:
+                penalty.check(searched)
         return wrapper
 
     def _check_keys(self, cfg: dict) -> None:

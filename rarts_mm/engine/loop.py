@@ -21,6 +21,7 @@ from .hooks.checkpoint_files_hook import CheckpointFilesHook
 from .hooks.lagrangian_hook import LagrangianHook
 from .hooks.memory_hook import MemoryHook
 from .hooks.non_finite_hook import NonFiniteLossHook
+from .hooks.relaxation_hook import RelaxationHook
 from .hooks.search_record_hook import SearchRecordHook
 from .hooks.start_up_hook import StartUpHook
 from .seeding import Stream, seed_process
@@ -102,7 +103,10 @@ class SearchLoop(EpochBasedTrainLoop):
             strict=strict_resume,
         )
         # What a search cannot do without does not depend on the config's list of hooks.
-        own = (NonFiniteLossHook, MemoryHook, StartUpHook, LagrangianHook, CheckpointFilesHook)
+        own = (
+            *(NonFiniteLossHook, MemoryHook, StartUpHook, LagrangianHook, CheckpointFilesHook),
+            RelaxationHook,
+        )
         for hook in (self._record, *(kind() for kind in own)):
             if not any(type(other) is type(hook) for other in runner.hooks):
                 runner.register_hook(hook)

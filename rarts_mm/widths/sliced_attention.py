@@ -54,7 +54,7 @@ class SlicedWindowMSA(BaseModule):
         """
         count, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(count, tokens, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
         bias = self._bias(tokens)
         if mask is not None:
@@ -73,10 +73,10 @@ class SlicedWindowMSA(BaseModule):
     def _fused(self, x: Tensor) -> bool:
         """Whether torch's fused attention is expected to be the faster way.
 
-        In inference on one CPU thread it takes 0.5 to 0.8 times as long as the host's operations, on
-        two threads 0.7 to 1.4 times (0.7 to 0.9 the other way): its products of 32 rows are too
-        small to share out. In training it takes 1.1 times. See docs/latency.md. On a GPU, its
-        kernels take heads of a multiple of 8 dimensions.
+        In inference on one CPU thread it takes 0.4 to 0.9 times as long as the host's operations
+        between qkv and proj, on two threads 0.7 to 1.4 times: it makes small products, of 32 rows of
+        one head, one by one. In training it takes 1.1 times. See docs/latency.md. The kernels of
+        GPUs take heads of a multiple of 8 dimensions.
         """
         if torch.is_grad_enabled() or self.training:
             return False

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from rarts_mm.apis import load_search
-from rarts_mm.datasets import make_digits
 from rarts_mm.widths import find_units, importance, rank_scores
 
 ROOT = Path(__file__).parents[2]
@@ -34,17 +33,10 @@ def module():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    make_digits(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def options(data):
+def options(digits):
     """Settings of a comparison of an epoch each, as the command line makes them."""
     command = importlib.import_module("compare_searches")
-    arguments = ["--data", str(data), "--epochs", "1", "--finetune-epochs", "1"]
+    arguments = ["--data", str(digits), "--epochs", "1", "--finetune-epochs", "1"]
     return command.settings(command.parse_args(arguments))
 
 
@@ -167,42 +159,7 @@ def test_the_config_of_a_search(module, options, name, networks, uses):
         assert cfg.optim_wrapper.alpha.optimizer.lr == 7.0
 
 
-# The pool.
-
-
-def _dies(*_):
-    os._exit(9)
-
-
-def _answers(task, config, folder):
-    return dict(task=task.seed, config=config, folder=folder.name)
-
-
-def test_results_come_in_the_order_of_the_tasks(module, monkeypatch, tmp_path):
-    command = module("compare_searches")
-    monkeypatch.setattr(command, "perform", _answers)
-    task = module("one_search").Task
-    tasks = {f"f{seed}": task("RARTS", seed, (), (), "test") for seed in range(5)}
-    found = command.run_all(tasks, "c", tmp_path, 2, "test")
-    assert list(found.items()) == [
-        (f"f{seed}", dict(task=seed, config="c", folder=f"f{seed}")) for seed in range(5)
-    ]
-
-
-def test_a_killed_worker_ends_the_comparison_with_a_message(module, monkeypatch, tmp_path):
-    command = module("compare_searches")
-    monkeypatch.setattr(command, "perform", _dies)
-    tasks = {"final/x": module("one_search").Task("RARTS", 0, (), (), "test")}
-    with pytest.raises(RuntimeError, match=r"killed .* final/x; the same command goes on"):
-        command.run_all(tasks, "c", tmp_path, 1, "test")
-
-
-def test_a_folder_of_other_settings_is_refused(module, tmp_path):
-    check = module("compare_searches").check_identity
-    check(tmp_path, dict(config="a", shares=(0.4, 0.7)))
-    check(tmp_path, dict(config="a", shares=[0.4, 0.7]))
-    with pytest.raises(ValueError, match=r"differs in shares\).*--work-dir"):
-        check(tmp_path, dict(config="a", shares=[0.4]))
+# The choice of the rates.
 
 
 def test_the_rate_with_the_lowest_validation_error_is_chosen(module):
@@ -375,8 +332,8 @@ def test_missing_data_is_noticed_before_anything_is_written(module, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_it_leaves_no_worker_behind(data, tmp_path, number, status):
-    command = [sys.executable, ROOT / "benchmarks" / "compare_searches.py", "--data", data]
+def test_stopped_it_leaves_no_worker_behind(digits, tmp_path, number, status):
+    command = [sys.executable, ROOT / "benchmarks" / "compare_searches.py", "--data", digits]
     command += ["--work-dir", tmp_path / "work", "--out", tmp_path / "page.md"]
     process = subprocess.Popen(
         [str(c) for c in command],
@@ -404,12 +361,12 @@ def test_stopped_it_leaves_no_worker_behind(data, tmp_path, number, status):
 
 
 @pytest.mark.slow
-def test_the_whole_command(module, data, tmp_path, monkeypatch, capsys):
+def test_the_whole_command(module, digits, tmp_path, monkeypatch, capsys):
     command = module("compare_searches")
     monkeypatch.setattr(command, "SEARCHES", ("RARTS", "Joint"))
     keep = {"RARTS", "Joint", "WeightsOnly"}
     monkeypatch.setattr(command, "METHODS", [m for m in command.METHODS if m.search in keep])
-    arguments = ["--data", data, "--seeds", 2, "--sweep-seeds", 1, "--shares", 0.5]
+    arguments = ["--data", digits, "--seeds", 2, "--sweep-seeds", 1, "--shares", 0.5]
     arguments += ["--epochs", 1, "--finetune-epochs", 1]
     arguments += ["--work-dir", tmp_path / "work", "--out", tmp_path / "page.md"]
     command.main([str(a) for a in arguments])
@@ -419,6 +376,6 @@ def test_the_whole_command(module, data, tmp_path, monkeypatch, capsys):
     results = json.loads((tmp_path / "work" / "results.json").read_text())
     assert len(results["runs"]) == 2 * 3
     # Everything is there: nothing is run again, and the page is the same.
-    monkeypatch.setattr(module("one_search"), "_perform", None)
+    monkeypatch.setattr(module("one_search"), "_perform", lambda *_: 1 / 0)
     command.main([str(a) for a in arguments])
     assert (tmp_path / "page.md").read_text() == first

@@ -241,6 +241,48 @@ def test_scratch_config_has_the_widths_and_no_weights(search, tmp_path):
     assert f"tools/train.py {tmp_path}/scratch.py" in text
 
 
+def write_teacher(folder, classes=3):
+    config = folder / f"teacher{classes}.py"
+    config.write_text(
+        'default_scope = "mmpretrain"\n'
+        'custom_imports = dict(imports=["rarts_mm"], allow_failed_imports=False)\n'
+        f"model = dict(type='ImageClassifier', backbone={PRERESNET}, "
+        "neck=dict(type='GlobalAveragePooling'), "
+        f"head=dict(type='LinearClsHead', num_classes={classes}, in_channels=128))\n"
+    )
+    cfg = read_config(config)
+    prepare_registries(cfg)
+    checkpoint = folder / f"teacher{classes}.pth"
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    return config, checkpoint
+
+
+def test_distill_config_beside_the_plain_one(search, tmp_path):
+    teacher = write_teacher(tmp_path)
+    out = tmp_path / "out"
+    status, text, err = run(search, "--ratio", "0.4", "--distill", *teacher, out=out)
+    assert status == 0, err
+    pruned, distill = (Config.fromfile(out / f"{n}.py") for n in ("pruned", "distill"))
+    assert pruned.model.type == "rarts_mm.PrunedModel"
+    assert distill.model.student == pruned.model
+    assert distill.model.teacher_checkpoint == str(teacher[1])
+    assert distill.load_from == pruned.load_from == str(out / "pruned.pth")
+    assert (distill.work_dir, pruned.work_dir) == (str(out / "distill"), str(out / "finetune"))
+    assert (distill.model.temperature, distill.model.kd_weight) == (4, 1)
+    assert f"tools/train.py {out}/distill.py" in text
+    # The paths are of this folder, wherever it is moved to.
+    assert "{{ fileDirname }}" in (out / "distill.py").read_text()
+
+
+def test_a_teacher_that_does_not_fit_is_known_before_anything_is_written(search, tmp_path):
+    teacher = write_teacher(tmp_path, classes=4)
+    out = tmp_path / "out"
+    status, _, err = run(search, "--ratio", "0.4", "--distill", *teacher, out=out)
+    assert status == 2
+    assert "4" in err and "3" in err and "class" in err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,11 +2,16 @@
 
 from .checkpoint_files_hook import CheckpointFilesHook
 from .checkpoint_kind_hook import CheckpointKindHook
+from .drop_path_schedule_hook import DropPathScheduleHook
+from .expected_latency_hook import ExpectedLatencyHook
+from .genotype_hook import GenotypeHook
 from .lagrangian_hook import LagrangianHook
 from .memory_hook import MemoryHook
+from .nats_look_up_hook import NATSLookUpHook
 from .non_finite_hook import NonFiniteLossError, NonFiniteLossHook
 from .precise_statistics_hook import PreciseStatisticsHook
 from .recompute_statistics_hook import RecomputeStatisticsHook
+from .relaxation_hook import RelaxationHook
 from .score_hook import ScoreHook
 from .search_record_hook import SearchRecordHook
 from .start_up_hook import StartUpHook
@@ -15,12 +20,17 @@ from .swin_release_hook import SwinReleaseHook
 __all__ = [
     "CheckpointFilesHook",
     "CheckpointKindHook",
+    "DropPathScheduleHook",
+    "ExpectedLatencyHook",
+    "GenotypeHook",
     "LagrangianHook",
     "MemoryHook",
+    "NATSLookUpHook",
     "NonFiniteLossError",
     "NonFiniteLossHook",
     "PreciseStatisticsHook",
     "RecomputeStatisticsHook",
+    "RelaxationHook",
     "ScoreHook",
     "SearchRecordHook",
     "StartUpHook",

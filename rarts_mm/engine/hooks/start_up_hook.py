@@ -1,6 +1,7 @@
 """Says before a search starts what its settings amount to, and warns of those that cannot work."""
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from torch.optim import SGD
 
 from rarts_mm.registry import HOOKS
@@ -19,6 +20,7 @@ class StartUpHook(Hook):
     - Says by how much a penalty can shrink a score in the whole search, and warns if one that is
       there for exact zeros cannot reach zero.
     - Says where second-order DARTS takes a plain virtual step.
+    - Lets the space refuse a size of batches (``check_batch``) that its networks cannot be trained with.
     """
 
     # After a resumed run's state is there.
@@ -26,6 +28,10 @@ class StartUpHook(Hook):
 
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model.space, "check_batch"):
+            whole = runner.train_dataloader.batch_sampler.batch_size
+            model.space.check_batch(model.kept, whole // wrapper.accumulative_counts)
         traces = {name: self._foresee(runner, name) for name in wrapper.keys()}  # noqa: SIM118 (no mapping)
         if PRIMARY in wrapper:
             self._check_coupling(runner, wrapper, traces)

@@ -1,8 +1,17 @@
 """Penalties gamma * P(alpha) on the architecture parameters, one file each."""
 
-from .base import Penalty
+from .base import Penalty, SearchedNetwork
 from .l0 import HardThreshold
 from .l1 import L1Penalty, ProximalL1
 from .latency import LatencyPenalty
+from .zero_one import ZeroOnePenalty
 
-__all__ = ["HardThreshold", "L1Penalty", "LatencyPenalty", "Penalty", "ProximalL1"]
+__all__ = [
+    "HardThreshold",
+    "L1Penalty",
+    "LatencyPenalty",
+    "Penalty",
+    "ProximalL1",
+    "SearchedNetwork",
+    "ZeroOnePenalty",
+]

@@ -2,10 +2,26 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class SearchedNetwork:
+    """What a penalty may ask about the network whose operations alpha weighs.
+
+    Attributes:
+        network: its forward pass takes (N, channels, H, W).
+        weights: alpha -> deterministic weights of the operations, of the same shape, differentiable.
+        identity: (height, width) of its input -> what tells this network from others, ready for JSON.
+    """
+
+    network: nn.Module
+    weights: Callable[[Tensor], Tensor]
+    identity: Callable[[tuple[int, int]], dict[str, Any]]
 
 
 class Penalty(ABC):
@@ -35,6 +51,11 @@ class Penalty(ABC):
     def bind(self, alphas: Mapping[str, Tensor]) -> None:
         """See alpha, by name, once before the search; raise ``ValueError`` if it does not fit."""
         del alphas
+
+    def check(self, searched: SearchedNetwork) -> None:
+        """See the network of a topology search, once before the search and after :meth:`bind`; raise
+        ``ValueError`` if the penalty was not made for it."""
+        del searched
 
     @abstractmethod
     def value(self, alphas: Sequence[Tensor]) -> Tensor:

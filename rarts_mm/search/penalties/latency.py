@@ -1,47 +1,90 @@
 """The expected latency of a relaxed architecture."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rarts_mm.registry import PENALTIES
 
-from .base import Penalty
+from .base import Penalty, SearchedNetwork
+
+
+def _softmax(alpha: Tensor) -> Tensor:
+    return alpha.softmax(-1)
 
 
 @PENALTIES.register_module()
 class LatencyPenalty(Penalty):
     """gamma * sum over edges of <softmax(alpha_edge), Lat_edge> (thesis, eq. 2.38; I, eq. 5).
 
-    For topology searches, where alpha holds a row of scores per edge, one for each operation.
+    For topology searches, where alpha holds a row of scores per edge, one for each operation. Under
+    another relaxation than softmax its weights stand for softmax's.
+
+    A table that ``tools/latency_table.py`` has measured says of which network and device it is; one of
+    another network, or of another size of its input, is refused.
 
     Args:
         latencies: milliseconds of each operation: a dict from the name of an alpha to an array of
-            its shape, or of its last dimension's length if all edges cost the same; or the path of
-            a JSON file that holds such a dict (under the key ``latencies`` if it says more).
+            its shape, or of its last dimension's length if all edges cost the same; or a measured
+            table; or the path of a JSON file that holds one of the two.
         gamma: weight per millisecond; the papers use 0.002.
+        device: what the table must be measured on, such as ``'cpu'``, ``'cuda'`` or ``'H100'``: a part
+            of the device's name in it. None: any, as the network may be deployed on another device
+            than it is searched on.
+        input_size: height and width that the table must be measured at. None: those of the images
+            that are searched on, which the first batch shows.
     """
 
     def __init__(
-        self, latencies: Mapping[str, Sequence] | str | Path, gamma: float = 0.002
+        self,
+        latencies: Mapping[str, Any] | str | Path,
+        gamma: float = 0.002,
+        device: str | None = None,
+        input_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__(gamma)
+        self.source = "the given dict"
         if isinstance(latencies, str | Path):
-            path = Path(latencies)
-            if not path.is_file():
-                raise ValueError(
-                    f"LatencyPenalty: latencies={str(path)!r} does not exist; give a JSON file with a "
-                    "dict from the names of alpha to milliseconds"
-                )
-            content = json.loads(path.read_text())
-            latencies = content.get("latencies", content)
-        self.latencies = {
-            name: torch.as_tensor(value, dtype=torch.float64) for name, value in latencies.items()
-        }
+            self.source = str(latencies)
+            latencies = _read(Path(latencies))
+        record = latencies if "latencies" in latencies else {"latencies": latencies}
+        # What the table says of its network and its measurement; empty if it says nothing.
+        self.network: dict[str, Any] = dict(record.get("network") or {})
+        self.measured: dict[str, Any] = dict(record.get("measured") or {})
+        self.latencies = {n: _numbers(n, values) for n, values in record["latencies"].items()}
+        self.input_size = None if input_size is None else [int(side) for side in input_size]
+        self._check_record(device)
+        self._names: tuple[str, ...] = ()
         self._tables: list[Tensor] = []
+        self._weights: Callable[[Tensor], Tensor] = _softmax
+
+    def _check_record(self, device: str | None) -> None:
+        """What was asked of the table, against what it says of itself."""
+        if self.network and "input_size" not in self.network:
+            raise ValueError(
+                f"LatencyPenalty: {self.source} says of which network it is, but not of which input "
+                "size; measure it anew with tools/latency_table.py"
+            )
+        if device is not None:
+            found = str(self.measured.get("device", ""))
+            if device.lower() not in found.lower():
+                raise ValueError(
+                    f"LatencyPenalty: device={device!r}, but {self.source} was measured on "
+                    f"{found or 'an unknown device'!r}; measure one there with "
+                    "tools/latency_table.py, or leave out device"
+                )
+        if self.input_size is not None:
+            found = self.network.get("input_size")
+            if self.input_size != found:
+                raise ValueError(
+                    f"LatencyPenalty: input_size={self.input_size}, but {self.source} was measured at "
+                    f"{found or 'an unknown size'}; measure one with tools/latency_table.py "
+                    "--input-size, or leave out input_size"
+                )
 
     def bind(self, alphas: Mapping[str, Tensor]) -> None:
         odd = sorted(set(self.latencies) ^ set(alphas))
@@ -61,21 +104,67 @@ class LatencyPenalty(Penalty):
                 raise ValueError(
                     f"LatencyPenalty: latencies of {name!r} must be finite numbers >= 0 (milliseconds)"
                 )
+        self._names = tuple(alphas)
         self._tables = [
             self.latencies[name].to(alpha).expand_as(alpha) for name, alpha in alphas.items()
         ]
 
-    def value(self, alphas: Sequence[Tensor]) -> Tensor:
-        pairs = zip(alphas, self._tables, strict=True)
-        return self.gamma * torch.stack([(a.softmax(-1) * t).sum() for a, t in pairs]).sum()
+    def check(self, searched: SearchedNetwork) -> None:
+        self._weights = searched.weights
+        if not self.network:
+            return
+        size = tuple(self.network["input_size"])
+        found = json.loads(json.dumps(searched.identity(size)))
+        odd = [k for k in {**found, **self.network} if found.get(k) != self.network.get(k)]
+        if odd:
+            listed = "; ".join(
+                f"{k}: {self.network.get(k)} in the table, {found.get(k)} here" for k in odd
+            )
+            raise ValueError(
+                f"LatencyPenalty: {self.source} is of another network than the one searched ({listed}). "
+                "Measure this one: python tools/latency_table.py CONFIG"
+            )
+        if self.input_size is None:
+            self._watch(searched)
 
-    def _gradient(self, alphas: Sequence[Tensor]) -> list[Tensor]:
-        """dP/dalpha_i = p_i (Lat_i - <p, Lat>) with p = softmax(alpha), edge by edge."""
-        shares = [a.softmax(-1) for a in alphas]
-        return [
-            p * (t - (p * t).sum(-1, keepdim=True))
-            for p, t in zip(shares, self._tables, strict=True)
-        ]
+    def _watch(self, searched: SearchedNetwork) -> None:
+        """Compare the size of the first batch in training with the table's.
+
+        The images' size is a matter of the data pipeline: no module knows it before.
+        """
+
+        def compare(module: torch.nn.Module, args: tuple) -> None:
+            if not module.training:
+                return
+            handle.remove()
+            found, wanted = list(args[0].shape[-2:]), list(self.network["input_size"])
+            if found != wanted:
+                raise ValueError(
+                    f"LatencyPenalty: {self.source} was measured at an input size of {wanted}, but the "
+                    f"network is searched on images of {found}. Measure one at this size (python "
+                    f"tools/latency_table.py CONFIG --input-size {found[0]} {found[1]}), or say that "
+                    f"the derived network will see the other one: input_size={wanted}"
+                )
+
+        handle = searched.network.register_forward_pre_hook(compare)
+
+    def expected(self, alphas: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Expected latency in ms, by the name of the alpha: P(alpha) in parts, without gamma."""
+        return {
+            name: (self._weights(alphas[name]) * table).sum()
+            for name, table in zip(self._names, self._tables, strict=True)
+        }
+
+    def value(self, alphas: Sequence[Tensor]) -> Tensor:
+        named = dict(zip(self._names, alphas, strict=True))
+        return self.gamma * torch.stack(list(self.expected(named).values())).sum()
+
+    def _gradient(self, alphas: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """dP/dalpha; for softmax p_i (Lat_i - <p, Lat>) with p = softmax(alpha), edge by edge."""
+        with torch.enable_grad():
+            leaves = [alpha.detach().requires_grad_() for alpha in alphas]
+            parts = self.expected(dict(zip(self._names, leaves, strict=True)))
+            return torch.autograd.grad(sum(parts.values()), leaves)
 
     def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
         if self.gamma * factor:
@@ -86,3 +175,30 @@ class LatencyPenalty(Penalty):
         self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
     ) -> None:
         torch._foreach_add_(list(gradients), self._gradient(alphas), alpha=self.gamma * factor)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"LatencyPenalty: latencies={str(path)!r} does not exist; measure them: python "
+            f"tools/latency_table.py CONFIG --out {path}"
+        )
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:  # of the decoder, or of characters that are no text
+        raise ValueError(f"LatencyPenalty: {path} is no JSON file: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("latencies", {}), dict):
+        raise ValueError(
+            f"LatencyPenalty: {path} holds no latency table: a dict from the names of alpha to "
+            "milliseconds, as it is or under the key 'latencies'"
+        )
+    return content
+
+
+def _numbers(name: str, value: Any) -> Tensor:
+    try:
+        return torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"LatencyPenalty: latencies of {name!r} are no array of numbers: {error}"
+        ) from error

@@ -1,0 +1,231 @@
+"""From a finished topology search to the network that is trained next."""
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import Tensor
+
+from rarts_mm.analysis import ResultsTable
+from rarts_mm.cells import NATSArchitecture
+from rarts_mm.cells.architecture import (
+    PICTURES,
+    Architecture,
+    as_json,
+    save_architecture,
+)
+from rarts_mm.cells.nats import LookUp, LookUpUnavailable
+from rarts_mm.files import write_text
+from rarts_mm.registry import SPACES
+
+from .configs import prepare_registries
+from .errors import UsageError
+from .retraining import CIFAR, cifar_name, network_costs, retraining_config
+from .search_checkpoint import Saved, read_checkpoint, searches
+
+LAST, BEST = "last", "best"
+RETRAIN = "retrain.py"
+
+
+@dataclass
+class Derived:
+    """A derived architecture and the files that hold it.
+
+    Attributes:
+        architecture: a :class:`~rarts_mm.cells.genotype.Genotype`, or another space's architecture.
+        folder: where ``genotype.json``, ``genotype.txt``, the pictures and ``retrain.py`` are.
+        files: their names.
+        checkpoint: the search's.
+        epoch: number of the search's epochs behind it; None if the checkpoint does not say.
+        costs: see :func:`~rarts_mm.apis.retraining.network_costs`; empty if there is no network.
+        looked_up: for an architecture of NATS-Bench, what the benchmark says of it, or why not.
+    """
+
+    architecture: Architecture
+    folder: Path
+    files: list[str]
+    checkpoint: Path
+    epoch: int | None
+    costs: dict[str, Any] = field(default_factory=dict)
+    looked_up: str | None = None
+
+    def print(self) -> None:
+        """Say what was derived, what it costs, and what comes next."""
+        after = "" if self.epoch is None else f" (after epoch {self.epoch})"
+        print(f"derived from {self.checkpoint}{after}:")
+        print(self.architecture.text())
+        shares = self.architecture.skip_shares
+        each = ", ".join(f"{cell} {share:.1%}" for cell, share in shares.items())
+        print(
+            f"skip connections: {self.architecture.skip_share:.1%}"
+            + (f" ({each})" * (len(shares) > 1))
+        )
+        if self.looked_up is not None:
+            print(self.looked_up)
+        if self.costs:
+            height, width = self.costs["size"]
+            row = {k: v for k, v in self.costs.items() if k != "size"}
+            ResultsTable(
+                dict.fromkeys(row, "{:,}".format),
+                [row],
+                title="The network to train",
+                notes=[
+                    f"multiply-adds of one image of {height} x {width} pixels; auxiliary parameters "
+                    "are there in training only"
+                ],
+            ).print()
+        print(f"wrote {self.folder}/{', '.join(self.files)}")
+        if RETRAIN in self.files:
+            print(f"next: python tools/train.py {shlex.quote(str(self.folder / RETRAIN))}")
+
+
+def derive(
+    search_dir: str | Path | None = None,
+    network: str | None = None,
+    checkpoint: str | Path = LAST,
+    out: str | Path | None = None,
+    options: dict | None = None,
+) -> Derived:
+    """Derive a search's architecture; write it, its picture and the config that trains it.
+
+    Args:
+        search_dir: work dir of the search; default: the newest topology search under ``work_dirs/``.
+        network: ``'cifar'`` (default), ``'imagenet'`` or the path of a retraining config.
+        checkpoint: ``'last'``, ``'best'`` (by validation, ``best_*.pth``) or a checkpoint's path.
+        out: where to write; default: ``derived_<network>`` in the search's folder.
+        options: settings of the retraining config to override.
+
+    Raises:
+        UsageError: for bad input; nothing has been written then.
+    """
+    _, last, search = find_topology_search(search_dir)
+    path = _checkpoint(checkpoint, last)
+    content = read_checkpoint(path)
+    architecture = _derive(search, content["state_dict"], path)
+    try:
+        cfg = retraining_config(architecture, network, search, options)
+    except UsageError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--network {network or CIFAR}: {error}") from error
+    epoch = content.get("meta", {}).get("epoch")
+    texts = {}
+    if cfg is not None:
+        cfg.derived = dict(checkpoint=str(path), epoch=epoch)
+        texts[RETRAIN] = cfg.pretty_text
+    folder = Path(out) if out is not None else last.parent / _folder_name(network, cfg, path, last)
+    _check_folder(folder, architecture, texts)
+    costs = {} if cfg is None else network_costs(cfg)
+    files = save_architecture(architecture, folder)
+    # Last, as whoever finds a config may rely on the rest.
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    names = [*files, *texts]
+    return Derived(architecture, folder, names, path, epoch, costs, _look_up(architecture, search))
+
+
+def find_topology_search(search_dir: str | Path | None = None) -> Saved:
+    """The newest topology search in a folder, or under ``work_dirs/``, and its last checkpoint.
+
+    Raises:
+        UsageError: there is none; says so if there is a search of another kind.
+    """
+    root = Path("work_dirs" if search_dir is None else search_dir)
+    if search_dir is not None and not root.is_dir():
+        raise UsageError(f"SEARCH_DIR {root} is no folder; give the work dir of a search")
+    found = searches(root)
+    for saved in found:
+        if hasattr(_space_class(saved.cfg), "derive"):
+            return saved
+    if found:
+        config, checkpoint, cfg = found[0]
+        raise UsageError(
+            f"{config.parent} holds a search in a {_space_class(cfg).__name__}, which has no operations "
+            f"to choose from; its widths are pruned: python tools/prune.py {config} {checkpoint} "
+            "--ratio 0.4"
+        )
+    raise UsageError(
+        f"no search with a checkpoint under {root.absolute()}; run one (python tools/train.py "
+        "configs/rarts_darts_cifar10.py) or name its work dir: tools/derive.py SEARCH_DIR"
+    )
+
+
+def _space_class(search: Config) -> type:
+    prepare_registries(search)
+    kind = (search.model.get("space") or {}).get("type", "WidthSpace")
+    found = kind if isinstance(kind, type) else SPACES.get(kind)
+    if found is None:
+        raise UsageError(f"{search.filename}: the space {kind!r} is not known; see custom_imports")
+    return found
+
+
+def _checkpoint(asked: str | Path, last: Path) -> Path:
+    if str(asked) == LAST:
+        return last
+    if str(asked) == BEST:
+        found = sorted(last.parent.glob("best_*.pth"), key=lambda p: p.stat().st_mtime_ns)
+        if not found:
+            raise UsageError(
+                f"--checkpoint best: {last.parent} has no best_*.pth; searches keep one with "
+                "default_hooks.checkpoint.save_best='accuracy/top1'"
+            )
+        return found[-1]
+    path, beside = Path(asked), last.parent / asked
+    return beside if beside.is_file() and not path.is_file() else path
+
+
+def _derive(search: Config, state: dict[str, Tensor], checkpoint: Path) -> Architecture:
+    prefix = "alpha."
+    alphas = {
+        key.removeprefix(prefix).replace("/", "."): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+    if not alphas:
+        raise UsageError(
+            f"checkpoint {checkpoint} holds no scores (no entry alpha.*): it is none of a search; give "
+            "one that the search has saved"
+        )
+    prepare_registries(search)
+    try:
+        return SPACES.build(search.model.space).derive(alphas)
+    except ValueError as error:
+        raise UsageError(f"checkpoint {checkpoint}: {error}") from error
+
+
+def _look_up(architecture: Architecture, search: Config) -> str | None:
+    """A sentence with the accuracy that NATS-Bench has measured, or with the reason why there is none."""
+    if not isinstance(architecture, NATSArchitecture):
+        return None
+    dataset = (cifar_name(search) or "CIFAR10").lower()
+    try:
+        accuracy = LookUp().accuracy(architecture, dataset)
+    except LookUpUnavailable as error:
+        return f"accuracy not looked up: {error}"
+    return f"NATS-Bench: {accuracy:.2f} % of {dataset}'s test images after 200 epochs"
+
+
+def _folder_name(network: str | None, cfg: Config | None, checkpoint: Path, last: Path) -> str:
+    name = "derived" if cfg is None else f"derived_{Path(network or CIFAR).stem}"
+    return name if checkpoint == last else f"{name}_{checkpoint.stem}"
+
+
+def _check_folder(folder: Path, architecture: Architecture, texts: dict[str, str]) -> None:
+    """Files of ours that are there already must be of this very derivation."""
+    wanted = {"genotype.json": as_json(architecture), "genotype.txt": architecture.text() + "\n"}
+    wanted |= texts
+    there = [name for name in (*wanted, *PICTURES) if (folder / name).exists()]
+    foreign = [name for name in there if name in wanted and not _holds(folder / name, wanted[name])]
+    if there and "genotype.json" not in there:
+        foreign = there
+    if foreign:
+        raise UsageError(
+            f"{folder} holds other files of these names ({', '.join(foreign)}); choose another folder "
+            "with --out DIR, or remove them"
+        )
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(errors="replace") == text
