@@ -6,8 +6,8 @@ less:
 
 - ``none`` is left out; its share is what the others lack.
 - Edges that leave a node read the same input, so that its ReLU, its pools and the norms behind these
-  (which have no weights) are the same on all of them. The shared terms are summed by matrix products,
-  without copies of the weighted terms.
+  (which have no weights) are the same on all of them. Their sums need no
+  copies of the weighted terms.
 - The weight of a normed operation is the weight of its norm: no product of its own, and no copy of the
   norm's output kept for alpha's gradient.
 - A convolution with dilation 2 and stride 1 is one without dilation on each of the four grids of every
@@ -174,23 +174,50 @@ def _add_shared(
             out += shared
 
 
-def weighted_sums(terms: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+def weighted_sums(terms: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
     """Several sums of the same terms, each with weights of its own.
 
     Args:
-        terms: m tensors (N, C, H, W) in one memory layout.
+        terms: m tensors (N, C, H, W).
         weights: (n, m).
 
     Returns:
         n tensors (N, C, H, W).
     """
-    last = terms[0].is_contiguous(memory_format=torch.channels_last)
-    order = (0, 2, 3, 1) if last else (0, 1, 2, 3)
-    stacked = torch.stack([term.permute(order) for term in terms])
-    flat, shape = stacked.flatten(1), stacked.shape[1:]
-    # As fast as one product for all rows, which counters of multiply-adds would count as a layer's.
-    sums = [(row @ flat).view(shape) for row in weights.to(stacked.dtype)]
-    return [y.permute(0, 3, 1, 2) if last else y for y in sums]
+    return _WeightedSums.apply(weights, *terms)
+
+
+class _WeightedSums(torch.autograd.Function):
+    """Autograd would keep, and write, every product of a weight and a term."""
+
+    @staticmethod
+    def forward(ctx, weights: Tensor, *terms: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(weights, *terms)
+        return tuple(_sum(terms, row) for row in weights)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, ...]:
+        # Differentiable in turn, for second-order searches.
+        weights, *terms = ctx.saved_tensors
+        products = [torch.stack([_inner(g, term) for term in terms]) for g in gradients]
+        columns = [_sum(gradients, column) for column in weights.t()]
+        return torch.stack(products).to(weights.dtype), *columns
+
+
+def _sum(terms: Sequence[Tensor], weights: Tensor) -> Tensor:
+    weights = weights.to(terms[0].dtype)
+    out = terms[0] * weights[0]
+    for term, weight in zip(terms[1:], weights[1:], strict=True):
+        out = out.addcmul_(term, weight)
+    return out
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return (x * y).sum(dtype=torch.float32)
+    if y.is_contiguous(memory_format=torch.channels_last):
+        x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+    return torch.dot(x.reshape(-1), y.reshape(-1))
 
 
 def _alike_in_training(norms: Sequence[nn.Module]) -> bool:

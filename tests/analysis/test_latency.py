@@ -19,6 +19,18 @@ def test_calls_take_turns():
     assert {name: latency.repeats for name, latency in found.items()} == {"a": 4, "b": 4, "c": 4}
 
 
+def test_rounds_are_told_and_do_not_count():
+    rounds = []
+
+    def after_round():
+        rounds.append(len(rounds))
+        time.sleep(0.05)
+
+    found = measure_latency({"a": lambda: None, "b": lambda: None}, 3, 2, after_round)
+    assert rounds == [0, 1, 2, 3, 4]
+    assert all(latency.upper < 50 for latency in found.values())
+
+
 def test_median_and_quartiles(monkeypatch):
     # Two readings of the clock a call: 0 to 1, 2, 3, 4, 5 seconds, and warm-up of 100.
     readings = iter(x for seconds in (100, 3, 1, 5, 2, 4) for x in (0.0, float(seconds)))

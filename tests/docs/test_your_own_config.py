@@ -394,7 +394,7 @@ def test_nothing_to_score(tmp_path):
     base = tmp_path / "densenet.py"
     base.write_text(
         "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
-        "model = dict(backbone=dict(_delete_=True, type='DenseNet', arch='121', num_classes=10), neck=None,\n"
+        "model = dict(backbone=dict(_delete_=True, type='DenseNet', arch='121'), neck=None,\n"
         "    head=dict(_delete_=True, type='ClsHead', loss=dict(type='CrossEntropyLoss')))\n"
     )
     config = paste(tmp_path, CLASSIFIER, base=str(base))
