@@ -3,14 +3,14 @@
 from .adapters import WidthAdapter
 from .criteria import CRITERIA, importance
 from .kept import check_kept
+from .layers.scored_linear import ScoredLinear
+from .layers.sliced_attention import SlicedWindowMSA
+from .layers.sliced_linear import SlicedLinear
 from .masking import masked
 from .proof import Proof, ProofError, prove_equal, prove_slicing
 from .pruned import PrunedModel, pruned_config
 from .ranking import rank_scores
-from .scored_linear import ScoredLinear
 from .scores import bind_scores, find_units, insert_scores, scores_of
-from .sliced_attention import SlicedWindowMSA
-from .sliced_linear import SlicedLinear
 from .slicing import slice_network
 from .spaces import BatchNormSpace, LiteralSpace, WidthSpace
 from .unit import LeftOut, Unit

@@ -19,7 +19,7 @@ from rarts_mm.widths import (
     scores_of,
     slice_network,
 )
-from rarts_mm.widths.scored_inputs import ScoredInputs
+from rarts_mm.widths.layers.scored_inputs import ScoredInputs
 from tests.widths.comparing import difference, randomised, scored
 
 TOLERANCE = 1e-10

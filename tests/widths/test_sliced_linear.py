@@ -7,7 +7,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from rarts_mm.widths import ScoredLinear, SlicedLinear
-from rarts_mm.widths.scored_linear import ScoredSlicedLinear
+from rarts_mm.widths.layers.scored_linear import ScoredSlicedLinear
 
 
 def _network(width):

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..scored_linear import ScoredLinear
-from ..sliced_linear import SlicedLinear
+from ..layers.scored_linear import ScoredLinear
+from ..layers.sliced_linear import SlicedLinear
 from ..unit import Unit
 
 # By name: a library that is not installed need not be imported to know that a layer is not of it.

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..cutting import cut_channels, cut_inputs, cut_outputs, is_depthwise
-from ..referring import RefersToAlpha
-from ..scored_inputs import ScoredInputs, score_inputs
-from ..sliced_layers import SLICED, SlicedConv2d, SlicedConvTranspose2d
-from ..sliced_linear import SlicedLinear
+from ..layers.cutting import cut_channels, cut_inputs, cut_outputs, is_depthwise
+from ..layers.referring import RefersToAlpha
+from ..layers.scored_inputs import ScoredInputs, score_inputs
+from ..layers.sliced_layers import SLICED, SlicedConv2d, SlicedConvTranspose2d
+from ..layers.sliced_linear import SlicedLinear
 from ..unit import Unit
 from .base import WidthAdapter, qualified_name, random_input, replace_submodule
 

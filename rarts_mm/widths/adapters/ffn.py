@@ -7,7 +7,7 @@ from torch import nn
 
 from rarts_mm.registry import ADAPTERS
 
-from ..sliced_linear import SlicedLinear
+from ..layers.sliced_linear import SlicedLinear
 from .base import LinearPairAdapter
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from rarts_mm.registry import ADAPTERS
 
-from ..cutting import cut_channels, cut_inputs
-from ..scored_inputs import ScoredInputs, score_inputs
+from ..layers.cutting import cut_channels, cut_inputs
+from ..layers.scored_inputs import ScoredInputs, score_inputs
 from ..unit import Unit
 from .base import WidthAdapter, known_class, overridden, qualified_name, replace_submodule
 from .channels import BetweenConvolutions, inputs_of, not_plain

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rarts_mm.registry import ADAPTERS
 
-from ..cutting import is_depthwise
+from ..layers.cutting import is_depthwise
 from .base import known_class, overridden, qualified_name, random_input
 from .chains import ChainAdapter
 from .channels import Channels, conv_module

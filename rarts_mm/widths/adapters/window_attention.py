@@ -6,8 +6,8 @@ from torch import nn
 
 from rarts_mm.registry import ADAPTERS
 
-from ..sliced_attention import SlicedWindowMSA
-from ..sliced_linear import SlicedLinear
+from ..layers.sliced_attention import SlicedWindowMSA
+from ..layers.sliced_linear import SlicedLinear
 from .base import LinearPairAdapter, random_input
 
 
@@ -22,7 +22,7 @@ class WindowAttentionAdapter(LinearPairAdapter):
     hosts = (
         "mmdet.models.backbones.swin.WindowMSA",
         "mmpretrain.models.utils.attention.WindowMSA",
-        "rarts_mm.widths.sliced_attention.SlicedWindowMSA",
+        "rarts_mm.widths.layers.sliced_attention.SlicedWindowMSA",
     )
     unsuited: ClassVar[dict[str, str]] = {
         "mmpretrain.models.utils.attention.WindowMSAV2": (

@@ -7,9 +7,9 @@ from torch import nn
 
 from rarts_mm.registry import SPACES
 
+from ..layers.scoring_norm import ScoringNorm, give_scale, take_scale
 from ..naming import Names
 from ..scores import Site, check_scores, sites_to_score
-from ..scoring_norm import ScoringNorm, give_scale, take_scale
 from .width import WidthSpace
 
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rarts_mm.registry import SPACES
 
 from ..adapters.channels import ChannelAdapter
-from ..scored_outputs import fold_outputs, score_outputs
+from ..layers.scored_outputs import fold_outputs, score_outputs
 from ..scores import Site, check_scores, sites_to_score
 from .width import WidthSpace
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from rarts_mm.registry import SPACES
 
+from ..layers.referring import RefersToAlpha
 from ..naming import Names
-from ..referring import RefersToAlpha
 from ..scores import bind_scores, find_units, insert_scores
 from ..unit import LeftOut, Unit
 
