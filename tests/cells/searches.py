@@ -2,6 +2,7 @@
 
 from mmengine.registry import init_default_scope
 
+from rarts_mm.search import AUXILIARY, PRIMARY
 from tests import tiny
 
 BACKBONES = {
@@ -46,4 +47,13 @@ def small(name: str, space: dict | None = None, **settings):
     return tiny.search_model(**cfg)
 
 
+def batches(number: int = 2) -> dict[str, dict]:
+    """A pair of batches of images of 8 x 8."""
+    return {AUXILIARY: tiny.batch(number, 0, size=8), PRIMARY: tiny.batch(number, 1, size=8)}
 
+
+def loader(number: int = 8, batch_size: int = 2) -> dict:
+    """Config of a data loader of images of 8 x 8."""
+    cfg = tiny.loader(number, batch_size)
+    cfg["dataset"]["size"] = 8
+    return cfg

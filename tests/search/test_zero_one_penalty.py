@@ -6,7 +6,7 @@ import torch
 from rarts_mm.registry import PENALTIES
 from rarts_mm.search.penalties import ZeroOnePenalty
 from tests import tiny
-from tests.cells.searches import small
+from tests.cells.searches import batches, small
 
 
 def alphas(*shapes):
@@ -53,11 +53,11 @@ def test_a_step_leads_away_from_one_half():
 
 
 def test_it_is_part_of_a_search_with_sigmoids_and_of_no_other():
-    model = small("CellSpace", space=dict(relaxation=dict(type="Sigmoid")))
+    model = small("NATSSpace", space=dict(relaxation=dict(type="Sigmoid")))
     before = [a.detach().clone() for a in model.alpha_parameters().values()]
     wanted = -10 * torch.cat([(a.sigmoid() - 0.5).square() for a in before]).mean()
     wrapper = tiny.wrap(model, penalty=dict(type="ZeroOnePenalty"))
-    log = model.train_step(tiny.batches(), wrapper)
+    log = model.train_step(batches(), wrapper)
     assert float(log["penalty"]) == pytest.approx(wanted.item())
     with pytest.raises(ValueError, match="relaxation=dict\\(type='Sigmoid'\\)"):
-        tiny.wrap(small("CellSpace"), penalty=dict(type="ZeroOnePenalty"))
+        tiny.wrap(small("NATSSpace"), penalty=dict(type="ZeroOnePenalty"))

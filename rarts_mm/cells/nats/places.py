@@ -14,7 +14,11 @@ def _(network: NATSSearchNetwork) -> Places:
         # All operations have stride 1.
         lambda name, channels, stride: build_nats_operation(name, channels),
         len(cells),
-        tuple(Place(CELL, i, cell.channels, 1, edge) for cell in cells for i, edge in enumerate(cell.edges)),
+        tuple(
+            Place(CELL, i, cell.channels, 1, edge)
+            for cell in cells
+            for i, edge in enumerate(cell.edges)
+        ),
     )
 
 
