@@ -1,5 +1,6 @@
 """Topology search: alpha weighs the operations on the edges of cells (DARTS)."""
 
+from .genotype import GENOTYPES, Genotype
 from .nats import NATSArchitecture, NATSNetwork, NATSSearchNetwork, NATSSpace
 from .network import DARTSSearchNetwork
 from .operations import OPERATIONS, build_operation
@@ -8,11 +9,13 @@ from .retraining import AuxiliaryClsHead, DARTSNetwork
 from .space import CellSpace
 
 __all__ = [
+    "GENOTYPES",
     "OPERATIONS",
     "AuxiliaryClsHead",
     "CellSpace",
     "DARTSNetwork",
     "DARTSSearchNetwork",
+    "Genotype",
     "NATSArchitecture",
     "NATSNetwork",
     "NATSSearchNetwork",

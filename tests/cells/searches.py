@@ -47,9 +47,10 @@ def small(name: str, space: dict | None = None, **settings):
     return tiny.search_model(**cfg)
 
 
-def batches(number: int = 2) -> dict[str, dict]:
+def batches(number: int = 2, seed: int = 0) -> dict[str, dict]:
     """A pair of batches of images of 8 x 8."""
-    return {AUXILIARY: tiny.batch(number, 0, size=8), PRIMARY: tiny.batch(number, 1, size=8)}
+    halves = ((AUXILIARY, seed), (PRIMARY, seed + 1))
+    return {half: tiny.batch(number, each, size=8) for half, each in halves}
 
 
 def loader(number: int = 8, batch_size: int = 2) -> dict:

@@ -92,7 +92,7 @@ def test_derivation_is_the_largest_of_all_five(relaxation):
             [-1.0, 0.5, 0.4, -3, 0],
             [0.0, 0, 0, 0, 0],  # of equals the first
             [-5.0, 1, 2, 2, -1],
-            [0.0, 1, 2, 60, 61],
+            [0.0, 1, 2, 20, 21],
             [0.0, -1, -2, 1e-3, 0],
         ]
     )

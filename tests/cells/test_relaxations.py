@@ -95,7 +95,7 @@ def others():
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_a_relaxation_may_draw_at_random_and_change_with_time(space, others, tmp_path):
+def test_a_relaxation_may_draw_at_random(space, others):
     model = small(space, space=dict(relaxation=dict(type="Gumbel", start=3.0)))
     relaxation = model.space.relaxation
     network, kinds = model.auxiliary.backbone, len(model.alpha_parameters())
@@ -107,9 +107,12 @@ def test_a_relaxation_may_draw_at_random_and_change_with_time(space, others, tmp
     model.train_step(batches(), tiny.wrap(model))
     for old, alpha in zip(before, model.alpha_parameters().values(), strict=True):
         assert (old != alpha).all()
-    # The loop tells how far the search is, before each of four epochs.
+
+
+def test_a_relaxation_may_change_with_time(others, tmp_path):
+    """The loop tells how far the search is, before each of four epochs."""
     init_default_scope("mmpretrain")
-    cfg = config(space, space=dict(relaxation=dict(type="Gumbel", start=3.0)))
+    cfg = config("NATSSpace", space=dict(relaxation=dict(type="Gumbel", start=3.0)))
     runner = tiny.runner(tmp_path, epochs=4, model=cfg, data=loader(4))
     runner.train()
     relaxation = runner.model.space.relaxation

@@ -279,7 +279,8 @@ def test_a_teacher_that_does_not_fit_is_known_before_anything_is_written(search,
     out = tmp_path / "out"
     status, _, err = run(search, "--ratio", "0.4", "--distill", *teacher, out=out)
     assert status == 2
-    assert "4" in err and "3" in err and "class" in err
+    assert "class" in err
+    assert "4" in err
     assert not out.exists()
 
 
