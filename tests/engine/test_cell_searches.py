@@ -65,7 +65,7 @@ def test_a_search_that_was_cut_off_ends_where_the_whole_one_ends(tmp_path, space
 
 def test_batches_of_one_image_are_an_error_at_the_start(tmp_path):
     for space in SPACES:
-        with pytest.raises(ValueError, match="batch_size=1: batch norms would.*at least 2 images"):
+        with pytest.raises(ValueError, match=r"batch_size=1: batch norms would.*at least 2 images"):
             search(tmp_path / space, space, data=loader(8, 1))
     # Two images in two parts are batches of one as well.
     wrapper = dict(accumulative_counts=2)

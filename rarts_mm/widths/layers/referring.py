@@ -20,6 +20,18 @@ class RefersToAlpha(nn.Module):
         # Past nn.Module.__setattr__, which would register it.
         self.__dict__[name] = alpha
 
+    def folds(self, elements: int) -> bool:
+        """Whether the scores multiply the weight instead of what passes through the layer.
+
+        They do if that is smaller, and nobody asks for alpha's gradient: the product with what passes
+        gives that without a matrix product.
+
+        Args:
+            elements: number of elements that pass and would be multiplied.
+        """
+        wanted = torch.is_grad_enabled() and self.alpha.requires_grad
+        return not wanted and self.weight.numel() < elements
+
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """Layers whose inputs are multiplied by scores: channels on their way into the next layer."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .referring import RefersToAlpha
@@ -28,13 +29,29 @@ class ScoredInputs(RefersToAlpha):
         self.refer(alpha)
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        if not args and not kwargs and self.folds(x.numel()):
+            return self._with_weight(x, self.weight * self._scores(self.weight, folded=True))
         # Under autocast the input may be of lower precision: alpha must not promote all that follows.
-        scores = self.alpha.to(x.dtype)
+        return super().forward(x * self._scores(x), *args, **kwargs)
+
+    def _scores(self, like: Tensor, folded: bool = False) -> Tensor:
+        """Alpha to multiply the layer's input with, or its weight."""
+        scores = self.alpha.to(like.dtype)
         if isinstance(self, nn.Linear):
-            scores = scores.repeat_interleave(self.in_features // len(scores))
-        else:
-            scores = scores[:, None, None]
-        return super().forward(x * scores, *args, **kwargs)
+            return scores.repeat_interleave(self.in_features // len(scores))
+        if folded and isinstance(self, nn.ConvTranspose2d):
+            return scores[:, None, None, None]
+        return scores[:, None, None]
+
+    def _with_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """What the layer computes with another weight."""
+        if isinstance(self, nn.Linear):
+            return F.linear(x, weight, self.bias)
+        if isinstance(self, nn.ConvTranspose2d):
+            padding = self.padding, self.output_padding
+            settings = self.stride, *padding, self.groups, self.dilation
+            return F.conv_transpose2d(x, weight, self.bias, *settings)
+        return self._conv_forward(x, weight, self.bias)
 
 
 # The plain class stands among the bases by name, as MMEngine's initialisers look there.

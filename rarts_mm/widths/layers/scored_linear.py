@@ -12,7 +12,8 @@ class ScoredLinear(RefersToAlpha, nn.Linear):
 
     The scores multiply the output, bias included (SiDT, thesis section 4.3: q~ = q A), not the
     weight: so the gradient with respect to alpha costs one product and one sum, and no
-    weight-gradient matrix product. The ``out_features`` outputs are ``repeats`` groups of
+    weight-gradient matrix product. Where alpha's gradient is not asked for, they multiply weight and
+    bias if these are smaller. The ``out_features`` outputs are ``repeats`` groups of
     ``alpha.numel()`` dimensions, and alpha acts on every group: a fused qkv has
     ``repeats = 3 * heads``.
 
@@ -63,6 +64,10 @@ class ScoredLinear(RefersToAlpha, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
+        if self.folds(input.numel() // self.in_features * self.out_features):
+            scores = self.alpha.to(self.weight.dtype).repeat(self.repeats)
+            bias = None if self.bias is None else self.bias * scores
+            return F.linear(input, self.weight * scores[:, None], bias)
         output = F.linear(input, self.weight, self.bias)
         # Under autocast the output is of lower precision: alpha must not promote all that follows.
         scores = self.alpha.to(output.dtype)
