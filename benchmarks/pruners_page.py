@@ -38,8 +38,9 @@ class Network:
     joint_options: dict = field(default_factory=dict)
 
 
-# Network Slimming scores by the batch norms' scales; they start at 0.5 as in its section 4.2.
-_SLIMMING = {"model.space": dict(type="BatchNormSpace", init=0.5)}
+# Network Slimming scores by the batch norms' scales. All searches of a seed start from the same weights,
+# so the scales start at 1 and not at the 0.5 of its section 4.2.
+_SLIMMING = {"model.space": dict(type="BatchNormSpace")}
 NETWORKS = {
     "preresnet": Network(
         "PreResNet-20", "rarts_preresnet20_digits.py", "Network Slimming", _SLIMMING
@@ -261,7 +262,7 @@ What is RARTS' pruning worth beside the baselines of the papers' tables, with th
 MMPretrain's MobileNetV2 divides the image's sides by 32 and reads three channels, so it is given the digits enlarged to 32 x 32, as three equal channels.
 
 1. *Train*, {epochs} epochs over two halves of the training images, from the same weights and on the same batches for all methods of a seed:
-   **RARTS**, scores on the channels or dimensions; **{slimmed[0].joint if slimmed else "joint training"}**, {"joint training of weights and batch norm scales with L1 on these, which start at 0.5; for the Swin, which has no batch norm, *joint training* of the scores with L1" if slimmed else "of weights and scores with L1"}; and plain training without scores, which all the others share.
+   **RARTS**, scores on the channels or dimensions; **{slimmed[0].joint if slimmed else "joint training"}**, {"joint training of weights and batch norm scales with L1 on these, which start at 1 like everybody's; for the Swin, which has no batch norm, *joint training* of the scores with L1" if slimmed else "of weights and scores with L1"}; and plain training without scores, which all the others share.
 2. *Prune*. The budget is the number of FLOPs of the whole model that remained if every layer lost {ratios} % of its dimensions, and it is the same number for every method (`--flops N --of model`), so methods differ in parameters, not in FLOPs.
    RARTS and {slimmed[0].joint if slimmed else "joint training"} rank by |alpha| over the whole network; *magnitude* by the L1 norm of the weights within each layer (Li et al., ICLR 2017), so that its widths are the uniform ones and only the choice within a layer differs; *random* by random numbers over the whole network; *uniform* by random numbers within each layer.
 3. *Fine-tune* for {length} epochs on all training images ({finetune} steps), with one schedule for all. *Unpruned* goes through the same whole: it is the plain network trained on for as many steps.

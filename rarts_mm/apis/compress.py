@@ -17,7 +17,7 @@ from .configs import plain_config, prepare_registries, read_config, require_sear
 from .evaluate import evaluate
 from .input_size import input_size
 from .metrics import headline, metric_format
-from .plans import Ranking
+from .plans import Ranking, check_plans
 from .preflight import check_files
 from .prune import Extras, folder_name, prune
 from .schedule import continued
@@ -61,6 +61,7 @@ def compress(
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
+    check_plans(cfg, targets, how)
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
     checkpoint = checkpoint or cfg.get("load_from")
     if checkpoint is None:
@@ -148,7 +149,11 @@ def compress(
 
     metrics = {name: test(name, c, p) for name, (c, p) in models.items()}
     costs = stages.run(
-        f"costs: {', '.join(measured)}", "parameters, FLOPs and latency", _costs, measured
+        f"costs: {', '.join(measured)}",
+        "parameters, FLOPs and latency",
+        _costs,
+        measured,
+        how.input_size,
     )
     table = _table(models, metrics, costs, notes)
     table.print()
@@ -213,9 +218,9 @@ def _test(config: Path, checkpoint: Path, work_dir: Path) -> dict:
     return {k: float(v) for k, v in metrics.items()}
 
 
-def _costs(models: dict[str, tuple[Path, Path]]) -> dict:
+def _costs(models: dict[str, tuple[Path, Path]], size: tuple[int, int] | None) -> dict:
     """Parameters, FLOPs and latency of models, the latency interleaved in one process."""
-    built, complexities, size = {}, {}, None
+    built, complexities = {}, {}
     for name, (config, checkpoint) in models.items():
         cfg = read_config(config)
         prepare_registries(cfg)

@@ -1,6 +1,7 @@
 """The masked network's quality over the pruning ratio: the choice of a ratio made visible."""
 
 import copy
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,16 @@ def draw_curve(
     """
     search = load_search(config, checkpoint, keep, options)
     how = how or Ranking()
-    plans = make_plans(search, [parse_target(SCORES, ratio) for ratio in ratios], how)
+    plans = {}
+    for target in [parse_target(SCORES, ratio) for ratio in ratios]:
+        try:
+            plans |= make_plans(search, [target], how)
+        except UsageError as error:
+            if not plans:
+                raise
+            # Ratios that the floors allow are drawn.
+            print(f"the curve ends before {target.label}: {error}")
+            break
     out = Path(out) if out is not None else Path(checkpoint).parent
     cfg = copy.deepcopy(search.cfg)
     if not cfg.get("val_evaluator"):
@@ -75,12 +85,16 @@ def draw_curve(
         {"ratio": "%", "parameters": "M", **{name: metric_format(name) for name in metrics[0]}},
         rows,
         title="Masked network, before slicing and fine-tuning",
-        notes=[f"search: {checkpoint}", f"weights: {search.keep}", f"criterion: {how.criterion}"],
+        notes=[
+            f"search: {checkpoint}",
+            f"weights: {search.keep}",
+            f"ranking: {shlex.join(how.arguments) or 'by alpha, over the whole network'}",
+        ],
     )
     table.print()
     table.write(out / "curve")
     plot_curve(
-        list(ratios),
+        [target.amount for target in plans],
         {name: [m[name] for m in metrics[1:]] for name in metrics[0]},
         out / "curve.png",
         baseline=metrics[0],

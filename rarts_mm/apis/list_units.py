@@ -38,7 +38,12 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
     model = cfg.model.architecture if search else cfg.model
     space = (cfg.model.get("space") or {}) if search else {}
     kind = space.get("type", "WidthSpace")
-    if not issubclass(SPACES.get(kind) if isinstance(kind, str) else kind, WidthSpace):
+    found = SPACES.get(kind) if isinstance(kind, str) else kind
+    if found is None:
+        raise UsageError(
+            f"model.space.type={kind!r} is unknown; known are {sorted(SPACES.module_dict)}"
+        )
+    if not issubclass(found, WidthSpace):
         raise UsageError(f"{config} searches a {kind}, which has no widths to list")
     network = MODELS.build(model)
     units, left_out = find_units(network, _EVERYWHERE)

@@ -1,17 +1,23 @@
 """From a search and what is asked for to the dimensions that stay."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import Tensor
 
 from rarts_mm.analysis import ResultsTable
 from rarts_mm.analysis.width_costs import flops_cost, parameter_cost
+from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import importance, rank_scores
 from rarts_mm.widths.budgets import WidthCost, agreement, keep_nonzero, keep_within
 from rarts_mm.widths.naming import EVERYWHERE
 
+from .configs import prepare_registries
 from .errors import UsageError
 from .input_size import input_size
 from .search_checkpoint import Search
@@ -111,8 +117,8 @@ class Plan:
         )
         if not self.met:
             text += (
-                f"\nNOTE: this is as near as the widths can get: the smallest further step is "
-                f"{_amount(self.step)} {self.target.quantity}"
+                f"\nNOTE: nothing more fits: the smallest further step is {_amount(self.step)} "
+                f"{self.target.quantity}"
             )
         return text
 
@@ -152,6 +158,35 @@ def make_plans(search: Search, targets: Sequence[Target], how: Ranking) -> dict[
         raise UsageError(str(error)) from error
 
 
+def check_plans(cfg: Config, targets: Sequence[Target], how: Ranking) -> None:
+    """Raise unless a search of this config can be pruned to these targets, whatever it finds.
+
+    What widths cost does not depend on the scores, so the floors are known before the search.
+
+    Raises:
+        UsageError: a budget below the floors, a ``round_to`` larger than a unit, no such part, an input
+            size that the network cannot take; a search that has no widths.
+    """
+    prepare_registries(cfg)
+    settings = dict(cfg.model, networks=1, keep=AUXILIARY)
+    if cfg.get("data_preprocessor") is not None:
+        settings.setdefault("data_preprocessor", cfg.data_preprocessor)
+    try:
+        model = MODELS.build(settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not hasattr(model.space, "settle"):
+        raise UsageError(
+            f"the config searches a {type(model.space).__name__}, which has no widths: its result is not "
+            "pruned but derived, tools/derive.py"
+        )
+    model.space.settle(model.kept)
+    alphas = {name: torch.rand(a.numel()) for name, a in model.alpha_parameters().items()}
+    search = Search(cfg, model, model.kept, alphas, {}, Path(), AUXILIARY)
+    given = [target for target in targets if not target.auto]
+    make_plans(search, given, replace(how, criterion="random"))
+
+
 class _Planner:
     """Counts each cost once, for all targets of one search."""
 
@@ -159,7 +194,6 @@ class _Planner:
         self.search, self.how = search, how
         self.network = search.network
         self.units, _ = search.model.space.units(self.network)
-        self.of = self._part()
         self._costs: dict[tuple[str, str], WidthCost] = {}
 
     def plan(self, target: Target) -> Plan:
@@ -167,7 +201,7 @@ class _Planner:
         total = sum(unit.size for unit in self.units)
         plan = Plan(target, kept, 1 - sum(map(len, kept.values())) / total)
         if target.quantity != SCORES:
-            cost, plan.of = self._cost(target.quantity), self.of
+            cost, plan.of = self._cost(target.quantity), self._part(target.quantity)
             widths = {name: len(index) for name, index in kept.items()}
             plan.whole, plan.budget = cost.whole, self._budget(target)
             plan.reached = cost(widths)
@@ -179,11 +213,15 @@ class _Planner:
     def _keep(self, target: Target, criterion: str) -> dict[str, Tensor]:
         how = self.how
         if target.auto:
-            if criterion != "alpha":
-                raise ValueError(
-                    f"--ratio auto removes the scores that are exactly zero, which --criterion "
-                    f"{criterion} has nothing to do with; leave one of the two out."
-                )
+            for flag, value, default in (
+                ("--criterion", criterion, Ranking.criterion),
+                ("--scope", how.scope, Ranking.scope),
+            ):
+                if value != default:
+                    raise ValueError(
+                        f"--ratio auto removes the scores that are exactly zero, which {flag} {value} "
+                        "has nothing to do with; leave one of the two out."
+                    )
             return keep_nonzero(self.search.alphas, min_keep=how.min_keep, round_to=how.round_to)
         values = self._importance(target, criterion)
         settings = dict(
@@ -205,7 +243,7 @@ class _Planner:
         return importance(self.network, criterion, self.how.seed, self.search.alphas, cost)
 
     def _cost(self, quantity: str, of: str | None = None) -> WidthCost:
-        of = of or self.of
+        of = of or self._part(quantity)
         if (quantity, of) not in self._costs:
             part = EVERYWHERE if of == MODEL else BACKBONE
             if quantity == PARAMETERS:
@@ -221,26 +259,32 @@ class _Planner:
         budget = target.amount if target.absolute else target.amount * cost.whole
         if budget >= cost.whole:
             raise ValueError(
-                f"{' '.join(target.arguments)} asks for no less than there is: the {self.of} has "
+                f"{' '.join(target.arguments)} asks for no less than there is: the "
+                f"{self._part(target.quantity)} has "
                 f"{_amount(cost.whole)} {target.quantity}. Ask for less, or give a share such as 0.6."
             )
         return budget
 
-    def _part(self) -> str:
+    def _part(self, quantity: str) -> str:
+        """What a budget of this quantity counts."""
         has_backbone = hasattr(self.network, BACKBONE)
-        outside = [u.name for u in self.units if not u.name.startswith(f"{BACKBONE}.")]
-        if self.how.of is None:
-            return BACKBONE if has_backbone and not outside else MODEL
-        if self.how.of == BACKBONE and not has_backbone:
+        if self.how.of == MODEL or (self.how.of is None and not has_backbone):
+            return MODEL
+        if not has_backbone:
             raise ValueError(
                 f"--of backbone: the {type(self.network).__name__} has no backbone; use --of model."
             )
-        if self.how.of == BACKBONE and outside:
-            raise ValueError(
-                f"--of backbone: {len(outside)} of {len(self.units)} scored units lie outside the "
-                f"backbone, the first is {outside[0]}, and would cost nothing; use --of model."
-            )
-        return self.how.of
+        # Outside the backbone, or read there: PreResNet's last channels.
+        costs = self._cost(quantity, BACKBONE).per_dimension()
+        free = [name for name, cost in costs.items() if not cost]
+        if not free:
+            return BACKBONE
+        if self.how.of is None:
+            return MODEL
+        raise ValueError(
+            f"--of backbone: {len(free)} of {len(self.units)} scored units cost no {quantity} in the "
+            f"backbone, the first is {free[0]}, and all of them would stay; use --of model."
+        )
 
     def _smallest_step(self, cost: WidthCost, widths: Mapping[str, int]) -> float | None:
         steps = [

@@ -3,9 +3,10 @@
 import copy
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from rarts_mm.analysis import CostTable, compare_costs, plot_widths
 from rarts_mm.files import digest, write_text, written_whole
 from rarts_mm.widths import Proof, Unit, prove_slicing, pruned_config, slice_network
+from rarts_mm.widths.pruned import without_pretrained
+from rarts_mm.widths.unit import SELECTION
 
 from .configs import plain_config
 from .distill import distill_config
@@ -172,14 +175,16 @@ def _identity(source: dict) -> dict:
 
 def _configs(search: Search, plan: Plan, extras: Extras) -> dict[str, Config]:
     """The configs to write, by file name, ``pruned.py`` last."""
-    pruned = finetune_config(search.cfg, plan.kept)
+    units, _ = search.model.space.units(search.network)
+    selections = {unit.name for unit in units if unit.kind == SELECTION}
+    pruned = finetune_config(search.cfg, plan.kept, selections)
     configs = {}
     if extras.distill is not None:
         cfg = distill_config(pruned, *extras.distill)
         cfg.work_dir = "{{ fileDirname }}/distill"
         configs["distill.py"] = cfg
     if extras.scratch:
-        configs["scratch.py"] = scratch_config(search.cfg, plan.kept)
+        configs["scratch.py"] = scratch_config(search.cfg, plan.kept, selections)
     return dict(configs, **{"pruned.py": pruned})
 
 
@@ -193,10 +198,11 @@ def _prune_one(
     size = tuple(source["ranking"]["input_size"] or input_size(search.cfg))
     costs = compare_costs(scored, sliced, size, units=units)
 
-    with written_whole(folder / "pruned.pth") as path:
-        torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, path)
+    # First, as it says whose folder this is if the rest is interrupted.
     record = _record(units, plan, source, proof, costs)
     write_text(folder / RECORD, json.dumps(record, indent=1))
+    with written_whole(folder / "pruned.pth") as path:
+        torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, path)
     sizes = {unit.name: unit.size for unit in units}
     widths = {name: len(index) for name, index in kept.items()}
     plot_widths(
@@ -212,28 +218,56 @@ def _prune_one(
     return Pruned(folder, plan, proof, costs, [folder / name for name in reversed(configs)])
 
 
-def finetune_config(search: Config, kept: dict[str, Tensor]) -> Config:
+def finetune_config(
+    search: Config, kept: dict[str, Tensor], selections: Collection[str] = ()
+) -> Config:
     """The self-contained config that builds, fine-tunes and tests a pruned model.
 
     It starts from ``pruned.pth`` beside it and works in the folder ``finetune`` beside it.
     """
     cfg = plain_config(search, "finetune")
-    cfg.model = pruned_config(cfg.model.to_dict(), kept)
+    cfg.model = pruned_config(cfg.model.to_dict(), kept, selections)
     cfg.load_from = "{{ fileDirname }}/pruned.pth"
     cfg.work_dir = "{{ fileDirname }}/finetune"
     return cfg
 
 
-def scratch_config(search: Config, kept: dict[str, Tensor]) -> Config:
+def scratch_config(
+    search: Config, kept: dict[str, Tensor], selections: Collection[str] = ()
+) -> Config:
     """The config that trains a pruned model's architecture from random weights.
 
     In the schedule of the baseline, into the folder ``scratch`` beside it: what the pruned weights are
-    worth (Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019).
+    worth (Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019). Nothing in it is loaded.
+
+    Raises:
+        UsageError: parts of the model are frozen, which would leave their random weights as they are.
     """
     cfg = plain_config(search, "baseline")
-    cfg.model = pruned_config(cfg.model.to_dict(), kept)
+    if frozen := [path for path, value in _items(cfg.model, "frozen_stages") if value >= 0]:
+        keys = [f"model.architecture{path}" for path in frozen]
+        options = " ".join(f"{key}.frozen_stages=-1 {key}.norm_eval=False" for key in keys)
+        raise UsageError(
+            f"--scratch: {', '.join(keys)} has frozen stages, whose random weights would stay as they "
+            f"are; add --cfg-options {options}"
+        )
+    model = without_pretrained(cfg.model.to_dict())
+    cfg.model = pruned_config(model, kept, selections)
+    cfg.load_from = None
     cfg.work_dir = "{{ fileDirname }}/scratch"
     return cfg
+
+
+def _items(cfg: Any, key: str, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Path and value of ``key`` wherever it stands in a config."""
+    if isinstance(cfg, Mapping):
+        if cfg.get(key) is not None:
+            yield path, cfg[key]
+        for name, value in cfg.items():
+            yield from _items(value, key, f"{path}.{name}")
+    elif isinstance(cfg, list | tuple):
+        for i, value in enumerate(cfg):
+            yield from _items(value, key, f"{path}.{i}")
 
 
 def _plain_state(network: nn.Module) -> dict[str, Tensor]:

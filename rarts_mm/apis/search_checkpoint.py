@@ -153,6 +153,7 @@ def load_search(
             f"checkpoint {checkpoint} holds no scores (no entry alpha.*): it is one of a plain model. "
             f"Search first: python tools/train.py {config} --cfg-options load_from={checkpoint}"
         )
+    _check_space(cfg, content.get("meta") or {}, checkpoint)
     prepare_registries(cfg)
     model_cfg = dict(cfg.model, networks=1, keep=AUXILIARY)
     if cfg.get("data_preprocessor") is not None:
@@ -176,3 +177,23 @@ def load_search(
         )
     model.space.settle(network)
     return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)
+
+
+def _check_space(cfg: Config, meta: dict, checkpoint: str | Path) -> None:
+    """Refuse a checkpoint whose scores stood elsewhere: names and sizes would fit, and mean another thing."""
+    text = meta.get("cfg")
+    if not text:
+        return
+    searched = Config.fromstring(text, ".py")
+    wanted, found = (space_of(c) for c in (cfg, searched))
+    if is_search(searched) and wanted != found:
+        raise UsageError(
+            f"checkpoint {checkpoint} is of a search with model.space.type={found!r}, the config has "
+            f"{wanted!r}: its scores would be taken for others. Give the config that lies beside it"
+        )
+
+
+def space_of(cfg: Config) -> str:
+    """Name of a search's space, without its scope."""
+    kind = (cfg.model.get("space") or {}).get("type", "WidthSpace")
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]

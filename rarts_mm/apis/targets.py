@@ -112,4 +112,5 @@ def parse_target(quantity: str, text: str | float) -> Target:
             f"{flag} is what may remain, a share between 0 and 1 or a number of {quantity} such as "
             f"{_EXAMPLES[quantity].split()[-1]}, got {text}"
         )
-    return Target(quantity, amount, written)
+    # 0.4 and 0.40 are one target.
+    return Target(quantity, amount, written if amount >= 1 else f"{amount:g}")

@@ -95,7 +95,8 @@ def by_alpha_norm(evidence: Evidence) -> dict[str, Tensor]:
     """|alpha| times the L2 norm of the weights that it multiplies, relative to its unit's mean norm.
 
     A score and these weights can trade a factor without changing the function; their product does not
-    notice. The division leaves the comparison between units to alpha. Behind a batch norm they are the
+    notice, so that the order within a unit is that of what counts. The division leaves the comparison
+    between units to alpha. Behind a batch norm they are the
     weights that read the channel, elsewhere those that write the dimension.
 
     Raises:

@@ -1,11 +1,12 @@
 """Configs of pruned models: a base model and the widths of its units."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rarts_mm.registry import MODELS
 
@@ -17,7 +18,7 @@ TYPE = "rarts_mm.PrunedModel"
 
 
 @MODELS.register_module()
-def PrunedModel(of: str | type, widths: Mapping[str, int], **cfg: Any) -> nn.Module:
+def PrunedModel(of: str | type, widths: Mapping[str, int | str], **cfg: Any) -> nn.Module:
     """Build a model with the layers of a pruned one.
 
     .. code-block:: python
@@ -31,7 +32,8 @@ def PrunedModel(of: str | type, widths: Mapping[str, int], **cfg: Any) -> nn.Mod
 
     Args:
         of: Type of the base model, looked up in the default scope.
-        widths: Unit name -> dimensions kept; units that are not named stay as they are.
+        widths: Unit name -> dimensions kept; units that are not named stay as they are. Units that
+            select channels of a wider map name them, as in ``'0-4,7,12-15'``.
         **cfg: The base model's arguments.
 
     Returns:
@@ -39,27 +41,56 @@ def PrunedModel(of: str | type, widths: Mapping[str, int], **cfg: Any) -> nn.Mod
         sliced layers as it does the base model's.
 
     Raises:
-        ValueError: ``widths`` names a unit that the model does not have, or a width that is not a
-            whole number from 1 to the unit's size.
+        ValueError: ``widths`` names a unit that the model does not have, a width that is not a whole
+            number from 1 to the unit's size, or dimensions that are not among the unit's.
     """
     network = MODELS.build(dict(type=of, **cfg))
     sites = {site.unit.name: site for site in locate(network, EVERYWHERE)[0]}
     if unknown := [name for name in widths if name not in sites]:
         check_names(unknown, sites, "widths")
-    for name, width in widths.items():
-        size = sites[name].unit.size
-        if not isinstance(width, int) or isinstance(width, bool) or not 1 <= width <= size:
-            raise ValueError(
-                f"The width of {name} must be a whole number from 1 to {size}, its size in the "
-                f"base model, got {width!r}."
-            )
-    for name, width in widths.items():
-        # The first rows of a random initialisation are as random as any others.
-        network = slice_site(network, sites[name], torch.arange(width), None)
+    kept = {name: _indices(name, width, sites[name].unit.size) for name, width in widths.items()}
+    for name, indices in kept.items():
+        network = slice_site(network, sites[name], indices, None)
     return network
 
 
-def pruned_config(model: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
+def _indices(name: str, width: int | str, size: int) -> Tensor:
+    """The dimensions that a width stands for."""
+    if isinstance(width, str):
+        indices = read_indices(width)
+        if indices and indices == sorted(set(indices)) and indices[-1] < size:
+            return torch.tensor(indices)
+    elif isinstance(width, int) and not isinstance(width, bool) and 1 <= width <= size:
+        # The first rows of a random initialisation are as random as any others.
+        return torch.arange(width)
+    raise ValueError(
+        f"The width of {name} must be a whole number from 1 to {size}, its size in the base model, or "
+        f"dimensions from 0 to {size - 1} in ascending order such as '0-4,7', got {width!r}."
+    )
+
+
+def write_indices(indices: Sequence[int]) -> str:
+    """``'0-4,7'`` for 0, 1, 2, 3, 4, 7."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def read_indices(text: str) -> list[int]:
+    """The inverse of :func:`write_indices`; empty for a text of another form."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        return []
+    bounds = [tuple(map(int, run.split("-"))) for run in text.split(",")]
+    return [i for run in bounds for i in range(run[0], run[-1] + 1)]
+
+
+def pruned_config(
+    model: Mapping[str, Any], kept: Kept, selections: Collection[str] = ()
+) -> dict[str, Any]:
     """The config of a pruned model.
 
     ``init_cfg``s of type Pretrained and ``pretrained`` arguments are dropped where units lie: they
@@ -68,6 +99,8 @@ def pruned_config(model: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
     Args:
         model: Config of the model that was searched; it may be that of a pruned model. Not changed.
         kept: Unit name -> indices of the dimensions to keep.
+        selections: The units among them that select channels of a wider map. Which they read is part
+            of the architecture, so the config names them.
 
     Returns:
         ``dict(type='rarts_mm.PrunedModel', of=..., widths=..., everything else as in model)``.
@@ -76,7 +109,14 @@ def pruned_config(model: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
     of, widths = rest.pop("type"), {}
     if of in (TYPE, "PrunedModel", PrunedModel):
         of, widths = rest.pop("of"), dict(rest.pop("widths"))
-    widths.update({name: len(indices) for name, indices in kept.items()})
+    for name, indices in kept.items():
+        chosen = [int(i) for i in indices]
+        if name in selections:
+            # Of a network that was pruned before, they count what it reads.
+            before = read_indices(widths[name]) if name in widths else None
+            widths[name] = write_indices([before[i] for i in chosen] if before else chosen)
+        else:
+            widths[name] = len(chosen)
     holders = {name.partition(".")[0] for name in kept}
     for key, value in rest.items():
         if key in holders:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .budgets.cost import WidthCost
-from .budgets.filling import keep_within
+from .budgets.filling import floor_of, keep_within
 
 
 def rank_scores(
@@ -46,12 +46,14 @@ def rank_scores(
     total = sum(sizes.values())
     cost = WidthCost.of_scores(sizes)
     target = round(ratio * total)
-    if isinstance(min_keep, int) and min_keep >= 1 and alphas:
-        spare = sum(max(size - max(min_keep, round_to), 0) for size in sizes.values())
+    whole = all(isinstance(n, int) and n >= 1 for n in (min_keep, round_to))
+    if whole and alphas and round_to <= min(sizes.values()):
+        floor = floor_of(min_keep, round_to)
+        spare = sum(max(size - floor, 0) for size in sizes.values())
         if target > spare:
             raise ValueError(
                 f"A ratio of {ratio} removes {target} of {total} dimensions, but with at least "
-                f"{max(min_keep, round_to)} kept in each of {len(sizes)} units only {spare} can go: the "
+                f"{floor} kept in each of {len(sizes)} units only {spare} can go: the "
                 f"largest ratio is {spare / total:.4f}. Lower the ratio"
                 f"{' or min_keep' if round_to == 1 else ', min_keep or round_to'}."
             )

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+# The kind of units that choose channels of a map which stays as wide as it is.
+SELECTION = "selection"
+
 
 @dataclass(frozen=True)
 class Unit:

@@ -153,7 +153,7 @@ def test_prune_by_every_criterion(data, tmp_path):
         "prune", config, checkpoint, "--curve", "--criterion", "magnitude", "--out", tmp_path
     )
     assert status == 0, err
-    assert "criterion: magnitude" in (tmp_path / "curve.md").read_text()
+    assert "ranking: --criterion magnitude" in (tmp_path / "curve.md").read_text()
     status, _, err = run_tool("train", tmp_path / "random" / "pruned.py")
     assert status == 0, err
 

@@ -205,6 +205,36 @@ def test_exact_zeros_go_by_ratio_auto(tmp_path):
     assert "% of the scores removed" in text
 
 
+def test_scratch_of_frozen_stages_is_refused(tmp_path):
+    frozen = dict(type="ResNet", depth=18, base_channels=8, frozen_stages=1, norm_eval=True)
+    search = write_search(tmp_path / "search", frozen, 64)
+    status, _, err = run(search, "--ratio", "0.4", "--scratch", out=tmp_path / "out")
+    assert status == 2
+    option = "--cfg-options model.architecture.backbone.frozen_stages=-1"
+    assert option in err
+    assert not (tmp_path / "out").exists()
+    words = err[err.index("model.architecture") :].split("--cfg-options")[1].split()
+    status, _, err = run(
+        search, "--ratio", "0.4", "--scratch", "--cfg-options", *words, out=tmp_path / "out"
+    )
+    assert status == 0, err
+
+
+def test_scores_of_another_place_are_refused(search, tmp_path):
+    """Names and sizes would fit."""
+    content = torch.load(search[1], weights_only=False)
+    content["meta"]["cfg"] = search[0].read_text()
+    checkpoint = tmp_path / "searched.pth"
+    torch.save(content, checkpoint)
+    other = "model.space.type=BatchNormSpace"
+    arguments = ("--ratio", "0.4", "--out", tmp_path / "out")
+    status, _, err = run_tool("prune", search[0], checkpoint, *arguments, "--cfg-options", other)
+    assert status == 2
+    assert "model.space.type='WidthSpace', the config has 'BatchNormSpace'" in err
+    status, _, err = run_tool("prune", search[0], checkpoint, *arguments)
+    assert status == 0, err
+
+
 @pytest.mark.parametrize("kind", ["BatchNormSpace", "LiteralSpace"])
 def test_other_places_of_scores(kind, tmp_path):
     networks = 1 if kind == "BatchNormSpace" else 2
@@ -237,6 +267,19 @@ def test_scratch_config_has_the_widths_and_no_weights(search, tmp_path):
     scratch, pruned = (Config.fromfile(tmp_path / f"{n}.py") for n in ("scratch", "pruned"))
     assert scratch.model == pruned.model
     assert scratch.get("load_from") is None
+    # The same architecture down to the channels that each block reads.
+    prepare_registries(scratch)
+    fresh = MODELS.build(scratch.model)
+    fresh.init_weights()
+    there = torch.load(tmp_path / "pruned.pth", weights_only=False)["state_dict"]
+    state = fresh.state_dict()
+    chosen = [key for key in there if key.endswith("selected")]
+    assert len(chosen) == 7
+    assert all(torch.equal(state[key], there[key]) for key in chosen)
+    assert not torch.equal(there[chosen[1]], torch.arange(len(there[chosen[1]])))
+    assert not torch.equal(
+        state["backbone.layer1.0.conv2.weight"], there["backbone.layer1.0.conv2.weight"]
+    )
     assert pruned.load_from.endswith("pruned.pth")
     assert f"tools/train.py {tmp_path}/scratch.py" in text
 
@@ -295,6 +338,9 @@ def test_a_teacher_that_does_not_fit_is_known_before_anything_is_written(search,
         (["--ratio", "0.4M"], "--ratio must be a number such as 0.4 or 'auto'"),
         (["--ratio", "auto"], "None of the"),
         (["--ratio", "auto", "--criterion", "random"], "leave one of the two out"),
+        (["--ratio", "auto", "--scope", "layer"], "--scope layer has nothing to do with"),
+        (["--flops", "0.7", "--of", "backbone"], "cost no FLOPs in the backbone"),
+        (["--ratio", "0.9", "--min-keep", "9", "--round-to", "8"], "at least 16 kept in each"),
         (["--ratio", "0.4", "--of", "model"], "only --params and --flops are budgets"),
         (["--flops", "0.6", "--round-to", "64"], "round_to=64 is larger than"),
         (["--flops", "0.6", "--round-to", "0"], "round_to must be a whole number of at least 1"),

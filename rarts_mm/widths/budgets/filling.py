@@ -120,6 +120,11 @@ def keep_nonzero(
     return _kept(importance, ordering, widths)
 
 
+def floor_of(min_keep: int, round_to: int) -> int:
+    """Dimensions that a large unit keeps at least: ``min_keep``, rounded up."""
+    return -(-min_keep // round_to) * round_to
+
+
 def _blocks(ordering: Ordering, min_keep: int, round_to: int) -> tuple[list[_Block], list[int]]:
     """What can come back above the floors, the most important first; and the floors."""
     for name, value in (("min_keep", min_keep), ("round_to", round_to)):
@@ -139,7 +144,7 @@ def _blocks(ordering: Ordering, min_keep: int, round_to: int) -> tuple[list[_Blo
         )
     blocks, floors = [], []
     for number, size in enumerate(ordering.sizes.tolist()):
-        floor = min(size, max(round_to, -(-min_keep // round_to) * round_to))
+        floor = min(size, floor_of(min_keep, round_to))
         floors.append(floor)
         ranked = ordering.of_unit(number)
         for start in range(floor, size, round_to):
@@ -161,7 +166,8 @@ def _kept(
 
 
 def _floor_text(min_keep: int, round_to: int) -> str:
-    return f"{max(min_keep, round_to)} dimension{'s' if max(min_keep, round_to) > 1 else ''}"
+    floor = floor_of(min_keep, round_to)
+    return f"{floor} dimension{'s' if floor > 1 else ''}"
 
 
 def _lower(min_keep: int, round_to: int) -> str:

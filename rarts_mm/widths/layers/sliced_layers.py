@@ -1,11 +1,13 @@
 """The layers of pruned networks: they compute what torch's do, and insist on weights of their width."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .sliced_linear import SlicedLinear
 from .strict_loading import StrictWidths
 
 
+# torch's classes stand among the bases by name, as MMEngine's initialisers look there.
 class SlicedConv2d(StrictWidths, nn.Conv2d):
     """A convolution of a pruned network."""
 
@@ -14,11 +16,11 @@ class SlicedConvTranspose2d(StrictWidths, nn.ConvTranspose2d):
     """A transposed convolution of a pruned network."""
 
 
-class SlicedBatchNorm2d(StrictWidths, nn.BatchNorm2d):
+class SlicedBatchNorm2d(StrictWidths, nn.BatchNorm2d, _BatchNorm):
     """A batch norm of a pruned network."""
 
 
-class SlicedSyncBatchNorm(StrictWidths, nn.SyncBatchNorm):
+class SlicedSyncBatchNorm(StrictWidths, nn.SyncBatchNorm, _BatchNorm):
     """A synchronised batch norm of a pruned network."""
 
 

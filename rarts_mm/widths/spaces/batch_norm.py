@@ -24,8 +24,8 @@ class BatchNormSpace(WidthSpace):
 
     Args:
         include, exclude: as for :class:`WidthSpace`.
-        init: value to set every scale to at the start, 0.5 in Network Slimming; None leaves the
-            network's own.
+        init: value of every scale where the search starts from random weights, 0.5 in Network Slimming;
+            None leaves the network's own. A checkpoint that is loaded brings its own scales.
 
     Raises:
         ValueError: by ``insert``, where a unit has no batch norm of its own, or a frozen one.

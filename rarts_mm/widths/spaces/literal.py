@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rarts_mm.registry import SPACES
 
 from ..adapters.channels import ChannelAdapter
+from ..layers.referring import RefersToAlpha
 from ..layers.scored_outputs import fold_outputs, score_outputs
 from ..scores import Site, check_scores, sites_to_score
 from .width import WidthSpace
@@ -33,6 +34,8 @@ class LiteralSpace(WidthSpace):
 
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         sites = sites_to_score(network, self.include, self.exclude)
+        if any(isinstance(module, RefersToAlpha) for module in network.modules()):
+            raise ValueError("The network carries scores already.")
         alphas = {}
         for site in sites:
             weight = site.adapter.weight(site.host)

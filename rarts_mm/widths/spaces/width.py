@@ -1,5 +1,6 @@
 """The width search as a search space: what a :class:`~rarts_mm.models.SearchModel` asks of it."""
 
+import math
 from collections.abc import Mapping
 
 from torch import nn
@@ -29,6 +30,8 @@ class WidthSpace:
     """
 
     def __init__(self, include: Names = "backbone", exclude: Names = (), init: float = 1.0) -> None:
+        if not isinstance(init, int | float) or not math.isfinite(init):
+            raise ValueError(f"The initial score must be a finite number, got {init!r}.")
         self.include = include
         self.exclude = exclude
         self.init = init
