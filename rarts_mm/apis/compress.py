@@ -102,8 +102,9 @@ def compress(
         extras = Extras((str(baseline_py), str(checkpoint)) if distill else None, scratch)
         flags += ["--distill", *extras.distill] if distill else []
         flags += ["--scratch"] if scratch else []
+        besides = [w for w, wanted in (("distill", distill), ("scratch", scratch)) if wanted]
         stages.run(
-            f"prune {shlex.join(flags)}",
+            " with ".join([f"prune {name}", *besides]),
             shlex.join(["python", "tools/prune.py", str(search_py), str(searched), *flags]),
             _prune,
             search_py,

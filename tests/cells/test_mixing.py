@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from rarts_mm.cells import DARTSSearchNetwork, NATSSearchNetwork, Softmax
-from rarts_mm.cells.mixing import weighted_norm
+from rarts_mm.cells.mixing import weighted_norm, weighted_sums
+from tests import tiny
+from tests.cells.searches import SPACES, batches, small
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NETWORKS = {
@@ -157,3 +159,30 @@ def test_the_alpha_of_none_has_a_share_and_a_gradient(literal):
             alpha[:, 0] = 60.0
         # All that is left are cells of zeros.
         assert network(x)[0].abs().max() < 1e-20
+
+
+def test_sums_of_shared_terms_can_be_differentiated_twice():
+    torch.manual_seed(0)
+    weights = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    terms = [torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    terms[0] = terms[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def sums(weights, *terms):
+        return weighted_sums(terms, weights)
+
+    found = torch.stack(sums(weights, *terms))
+    torch.testing.assert_close(found, torch.einsum("nm,m...->n...", weights, torch.stack(terms)))
+    assert torch.autograd.gradcheck(sums, (weights, *terms))
+    assert torch.autograd.gradgradcheck(sums, (weights, *terms))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_checkpointed_cells_take_the_same_step(space):
+    """Activations computed again give the same gradients and count no batch twice."""
+    states = []
+    for names in ((), ("backbone.cells.0", "backbone.cells.2.edges.1")):
+        model = small(space, activation_checkpointing=names)
+        model.train_step(batches(), tiny.wrap(model))
+        states.append(model.state_dict())
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-9, atol=1e-9, msg=key)

@@ -1,8 +1,8 @@
 """Searches in this process' share; for torchrun.
 
 python -m torch.distributed.run --nproc_per_node=2 tests/engine/distributed_search.py FOLDER
-writes FOLDER/steps<N>.pth (a few steps on fixed batches) and FOLDER/run<N>.pth (an epoch of the
-Runner's) in process N.
+writes FOLDER/steps<N>.pth (a few steps on fixed batches), FOLDER/cells<N>.pth (the same of topology
+searches) and FOLDER/run<N>.pth (an epoch of the Runner's) in process N.
 """
 
 import sys
@@ -18,6 +18,7 @@ from torch import nn
 
 from rarts_mm.engine import SearchDistributed
 from tests import tiny
+from tests.cells import searches
 
 STEPS, BATCH = 3, 4
 # By name, networks and what the alternation is.
@@ -85,6 +86,30 @@ def train(rank: int, world_size: int, name: str) -> dict:
     )
 
 
+def train_cells(rank: int, world_size: int, space: str) -> dict:
+    """Search a topology for two steps; return the model's and the optimisers' states.
+
+    Batch norms are in evaluation mode: each process normalises its own images, so that half a batch is
+    another computation in training mode.
+    """
+    model = searches.small(space, space=dict(relaxation=dict(type="Sigmoid")))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            if not module.track_running_stats:
+                # These would normalise by the batch in evaluation mode too.
+                module.register_buffer("running_mean", torch.zeros(module.num_features).double())
+                module.register_buffer("running_var", torch.ones(module.num_features).double())
+                module.track_running_stats = True
+            module.eval()
+    wrapped = SearchDistributed(model) if world_size > 1 else model
+    penalty = dict(type="ZeroOnePenalty", gamma=0.5)
+    wrapper = tiny.wrap(wrapped, lam=0.7, beta=0.3, penalty=penalty)
+    for step in range(2):
+        batches = searches.batches(BATCH, 2 * step)
+        wrapped.train_step({h: share(b, rank, world_size) for h, b in batches.items()}, wrapper)
+    return dict(model=model.state_dict(), optimizer=wrapper.state_dict())
+
+
 class Noted(Hook):
     """Notes where a run starts, and which images each step gets."""
 
@@ -126,6 +151,8 @@ def main(folder: Path) -> None:
     rank, world_size = get_dist_info()
     steps = {name: train(rank, world_size, name) for name in ALTERNATIONS}
     torch.save(steps, folder / f"steps{rank}.pth")
+    cells = {space: train_cells(rank, world_size, space) for space in searches.SPACES}
+    torch.save(cells, folder / f"cells{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
     torch.distributed.destroy_process_group()
 

@@ -1,27 +1,28 @@
-"""Searches of topologies go through the engine as those of widths do: resuming, AMP, processes."""
+"""Searches of topologies go through the engine as those of widths do: resuming, AMP."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.cells import distributed_cells
 from tests.cells.searches import SPACES, config, loader
 from tests.engine import resuming
-from tests.engine.test_distributed import assert_identical, loaded, tensors, torchrun
 
-ROOT = Path(__file__).parents[2]
+FLOAT16 = dict(dtype="float16", loss_scale=dict(init_scale=4.0, growth_interval=2))
 SIGMOID = dict(relaxation=dict(type="Sigmoid"))
 
 
 def search(folder: Path, space: str, **kwargs):
     settings = dict(
-        model=config(space, space=kwargs.pop("relaxed", None)),
+        model=config(
+            space,
+            space=kwargs.pop("relaxed", None),
+            networks=1 if kwargs.get("alternation") in resuming.SINGLE else 2,
+        ),
         data=loader(),
         loop=dict(split=dict(ratio=0.5)),
-        custom_hooks=[dict(type="rarts_mm.GenotypeHook")],
     )
-    hooks = settings["custom_hooks"] + kwargs.pop("hooks", [])
+    hooks = [dict(type="rarts_mm.GenotypeHook"), *kwargs.pop("hooks", [])]
     return resuming.run(folder, **{**settings, **kwargs, "custom_hooks": hooks})
 
 
@@ -36,13 +37,10 @@ def cut_and_resume(tmp_path: Path, space: str, at: int, **settings):
 @pytest.mark.parametrize(
     ("space", "settings"),
     [
-        ("CellSpace", dict()),
+        pytest.param("CellSpace", dict(), marks=pytest.mark.slow),
         ("NATSSpace", dict(relaxed=SIGMOID)),
         ("NATSSpace", dict(amp=dict(dtype="bfloat16"))),
-        (
-            "CellSpace",
-            dict(amp=dict(dtype="float16", loss_scale=dict(init_scale=4.0, growth_interval=2))),
-        ),
+        ("CellSpace", dict(alternation="DARTS1", amp=FLOAT16)),
     ],
     ids=["cells", "nats-sigmoid", "nats-bfloat16", "cells-float16"],
 )
@@ -73,16 +71,3 @@ def test_batches_of_one_image_are_an_error_at_the_start(tmp_path):
         search(tmp_path / "parts", "NATSSpace", data=loader(8, 1), wrapper=wrapper)
     runner = search(tmp_path / "two", "NATSSpace", data=loader(8, 2), wrapper=wrapper)
     assert runner.iter == 2
-
-
-def test_two_processes_take_the_steps_of_one(tmp_path):
-    torchrun(ROOT / "tests" / "cells" / "distributed_cells.py", tmp_path)
-    first, second = loaded(tmp_path, "cells")
-    for space in SPACES:
-        alone = distributed_cells.train(0, 1, space)
-        assert_identical(first[space], second[space])
-        found, wanted = tensors(first[space]), tensors(alone)
-        assert found.keys() == wanted.keys()
-        assert any("alpha" in key for key in wanted)
-        for key, value in wanted.items():
-            torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-9, msg=key)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rarts_mm.search import AUXILIARY, PRIMARY
+from tests.cells import searches
 from tests.engine import distributed_search
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,18 @@ def test_two_processes_take_the_steps_of_one(two, name):
             mean = sum(rank["logs"][step][key] for rank in ranks) / 2
             assert mean == pytest.approx(value, rel=1e-9), (step, key)
         assert ranks[0]["logs"][step]["loss"] != ranks[1]["logs"][step]["loss"]
+
+
+@pytest.mark.parametrize("space", searches.SPACES)
+def test_two_processes_search_a_topology_as_one(two, space):
+    alone = distributed_search.train_cells(0, 1, space)
+    first, second = (rank[space] for rank in loaded(two, "cells"))
+    assert_identical(first, second)
+    found, wanted = tensors(first), tensors(alone)
+    assert found.keys() == wanted.keys()
+    assert any(key.startswith("/model/alpha") for key in wanted)
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-9)
 
 
 def test_the_runner_keeps_the_processes_equal_and_their_images_apart(two):
