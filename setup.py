@@ -45,6 +45,7 @@ setup(
     ],
     extras_require={
         "digits": ["scikit-learn"],
+        "nats": ["nats_bench"],
         "dev": [
             "hypothesis",
             "pytest>=8",
