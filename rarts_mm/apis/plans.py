@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch import Tensor
 
 from rarts_mm.analysis import ResultsTable
@@ -17,10 +16,9 @@ from rarts_mm.widths import importance, rank_scores
 from rarts_mm.widths.budgets import WidthCost, agreement, keep_nonzero, keep_within
 from rarts_mm.widths.naming import EVERYWHERE
 
-from .configs import prepare_registries
 from .errors import UsageError
 from .input_size import input_size
-from .search_checkpoint import Search
+from .search_checkpoint import Search, build_searched
 from .targets import FLOPS, PARAMETERS, SCORES, Target
 
 BACKBONE, MODEL = "backbone", "model"
@@ -167,19 +165,7 @@ def check_plans(cfg: Config, targets: Sequence[Target], how: Ranking) -> None:
         UsageError: a budget below the floors, a ``round_to`` larger than a unit, no such part, an input
             size that the network cannot take; a search that has no widths.
     """
-    prepare_registries(cfg)
-    settings = dict(cfg.model, networks=1, keep=AUXILIARY)
-    if cfg.get("data_preprocessor") is not None:
-        settings.setdefault("data_preprocessor", cfg.data_preprocessor)
-    try:
-        model = MODELS.build(settings)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if not hasattr(model.space, "settle"):
-        raise UsageError(
-            f"the config searches a {type(model.space).__name__}, which has no widths: its result is not "
-            "pruned but derived, tools/derive.py"
-        )
+    model = build_searched(cfg)
     model.space.settle(model.kept)
     alphas = {name: torch.rand(a.numel()) for name, a in model.alpha_parameters().items()}
     search = Search(cfg, model, model.kept, alphas, {}, Path(), AUXILIARY)
@@ -195,6 +181,7 @@ class _Planner:
         self.network = search.network
         self.units, _ = search.model.space.units(self.network)
         self._costs: dict[tuple[str, str], WidthCost] = {}
+        self._parts: dict[str, str] = {}
 
     def plan(self, target: Target) -> Plan:
         kept = self._keep(target, self.how.criterion)
@@ -243,7 +230,10 @@ class _Planner:
         return importance(self.network, criterion, self.how.seed, self.search.alphas, cost)
 
     def _cost(self, quantity: str, of: str | None = None) -> WidthCost:
-        of = of or self._part(quantity)
+        if of is None:
+            if quantity not in self._parts:
+                self._parts[quantity] = self._part(quantity)
+            of = self._parts[quantity]
         if (quantity, of) not in self._costs:
             part = EVERYWHERE if of == MODEL else BACKBONE
             if quantity == PARAMETERS:

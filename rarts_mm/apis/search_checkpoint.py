@@ -154,11 +154,7 @@ def load_search(
             f"Search first: python tools/train.py {config} --cfg-options load_from={checkpoint}"
         )
     _check_space(cfg, content.get("meta") or {}, checkpoint)
-    prepare_registries(cfg)
-    model_cfg = dict(cfg.model, networks=1, keep=AUXILIARY)
-    if cfg.get("data_preprocessor") is not None:
-        model_cfg.setdefault("data_preprocessor", cfg.data_preprocessor)
-    model = MODELS.build(model_cfg)
+    model = build_searched(cfg)
     try:
         model.load_state_dict(kept_weights(state, keep))
     except RuntimeError as error:
@@ -170,13 +166,30 @@ def load_search(
     model.train(False)
     alphas = {n: alpha.detach().clone() for n, alpha in model.alpha_parameters().items()}
     network = copy.deepcopy(model.kept)
-    if not hasattr(model.space, "settle"):
-        raise UsageError(
-            f"{config} searches a {type(model.space).__name__}, which has no widths: its result is not "
-            "pruned but derived: python tools/derive.py SEARCH_DIR --network cifar"
-        )
     model.space.settle(network)
     return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)
+
+
+def build_searched(cfg: Config) -> torch.nn.Module:
+    """Build the model of a width search with one network.
+
+    Raises:
+        UsageError: a search that has no widths, or a space that does not fit the network.
+    """
+    prepare_registries(cfg)
+    settings = dict(cfg.model, networks=1, keep=AUXILIARY)
+    if cfg.get("data_preprocessor") is not None:
+        settings.setdefault("data_preprocessor", cfg.data_preprocessor)
+    try:
+        model = MODELS.build(settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not hasattr(model.space, "settle"):
+        raise UsageError(
+            f"the config searches a {type(model.space).__name__}, which has no widths: its result is not "
+            "pruned but derived, python tools/derive.py SEARCH_DIR"
+        )
+    return model
 
 
 def _check_space(cfg: Config, meta: dict, checkpoint: str | Path) -> None:
