@@ -17,10 +17,11 @@ RUN := .venv/bin/python
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint clean-venv
+.PHONY: help setup demo demo-cells test test-slow lint clean-venv
 
 help:
 	@echo "make demo        set up, then search, prune, fine-tune and test a small detector"
+	@echo "make demo-cells  set up, then search cells on handwritten digits, and retrain what is found"
 	@echo "make test        set up, then lint and the tests (without the slow ones)"
 	@echo "make test-slow   set up, then the slow tests"
 	@echo "make lint        set up, then ruff's lint and format checks"
@@ -42,6 +43,17 @@ demo: setup
 	$(RUN) tools/make_shapes.py
 	env -u OMP_NUM_THREADS $(RUN) tools/compress.py configs/sidt_swin_micro_shapes.py \
 	    --ratio 0.4 $(DEMO_ARGS)
+
+CELLS := work_dirs/demo-cells
+# One thread each: operations of so few pixels are no work for two.
+demo-cells: export OMP_NUM_THREADS := 1
+demo-cells: setup
+	$(RUN) tools/make_digits.py
+	$(RUN) tools/train.py configs/rarts_darts_digits.py --work-dir $(CELLS)
+	$(RUN) tools/derive.py $(CELLS) --network configs/darts_retrain_digits.py --out $(CELLS)/derived
+	$(RUN) tools/train.py $(CELLS)/derived/retrain.py
+	$(RUN) tools/test.py $(CELLS)/derived/retrain.py $$(cat $(CELLS)/derived/retrain/last_checkpoint)
+	@echo "the cells: $(CELLS)/derived/cells.png (.svg, genotype.json)"
 
 lint: setup
 	$(RUN) -m ruff check .

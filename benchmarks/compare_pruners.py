@@ -14,8 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pool import check_identity, run_all
-from pruners import (
+from evidence.pool import check_identity, run_all
+from evidence.training import alpha_at
+from evidence.wording import REFERENCE
+from pruning.page import JOINT, NETWORKS, PLAIN, Network, Record, write_page
+from pruning.pruners import (
     DISTILL,
     FINETUNE,
     SCRATCH,
@@ -26,9 +29,6 @@ from pruners import (
     run_pruning,
     run_search,
 )
-from pruners_page import JOINT, NETWORKS, PLAIN, REFERENCE, Network, Record, write_page
-from training import alpha_at
-
 from rarts_mm.apis import command_line, read_config
 from rarts_mm.apis.configs import prepare_registries
 from rarts_mm.apis.preflight import check_files

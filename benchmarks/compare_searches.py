@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from one_search import UNPRUNED, Task, perform
-from pool import check_identity, run_all
-from results_page import Method, write_page
-from training import ALPHA_OPTIMIZER, alpha_at, lengths
-
+from evidence.pool import check_identity, run_all
+from evidence.training import ALPHA_OPTIMIZER, alpha_at, lengths
 from rarts_mm.apis import command_line, read_config
 from rarts_mm.apis.configs import prepare_registries
 from rarts_mm.apis.preflight import check_files
 from rarts_mm.files import write_text
+from width_searches.one_search import UNPRUNED, Task, perform
+from width_searches.page import Method, write_page
 
 ROOT = Path(__file__).parents[1]
 

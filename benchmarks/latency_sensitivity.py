@@ -19,12 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from latency_page import write_page
-from latency_points import BASELINE, PAPER_MS, SWEEP, Point, Small, Task, base_config, perform
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.structures import DataSample
-from pool import RESULT, check_identity, run_all
 
+from evidence.pool import RESULT, check_identity, run_all
 from rarts_mm.apis import command_line
 from rarts_mm.apis.configs import prepare_registries
 from rarts_mm.apis.latency_report import measure_derived
@@ -35,6 +33,8 @@ from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.files import write_text
 from rarts_mm.registry import MODELS
 from rarts_mm.search import AUXILIARY, PRIMARY
+from sensitivity.page import write_page
+from sensitivity.points import BASELINE, PAPER_MS, SWEEP, Point, Small, Task, base_config, perform
 
 ROOT = Path(__file__).parents[1]
 

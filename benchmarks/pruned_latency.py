@@ -16,16 +16,16 @@ import os
 from collections.abc import Mapping, Sequence
 
 import torch
-from latency_plot import plot_latency
 from mmengine.logging import MMLogger
-from pruned_networks import CONFIGS, WAYS, build_network, prepare, prune, ways_of
-from search_step import quartiles, time_in_turns
-from time_by_kind import KINDS, REST, time_by_kind
 from torch import nn
 
+from latency.plot import plot_latency
+from latency.pruned_networks import CONFIGS, WAYS, build_network, prepare, prune, ways_of
+from latency.time_by_kind import KINDS, REST, time_by_kind
 from rarts_mm.analysis import ResultsTable, count_flops, count_parameters, environment
 from rarts_mm.apis import command_line
 from rarts_mm.files import write_text
+from steps.timing import quartiles, time_in_turns
 
 BASE = "unpruned"
 CLOCKS = ("wall", "processor")

@@ -11,23 +11,22 @@ of the two batches) is what the others are compared with.
 import argparse
 import gc
 import json
-import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
 from mmengine.logging import MMLogger
-from peak_memory import PeakMemory, peak_memory
-from products import Pass, count_passes
 from rich.console import Console
 from rich.table import Table
-from settings import SETTINGS, VARIANTS, Search, build_search, search_config
 
 from rarts_mm.analysis import count_parameters, environment
 from rarts_mm.apis import command_line
 from rarts_mm.files import write_text
 from rarts_mm.search import Joint
+from steps.peak_memory import PeakMemory, peak_memory
+from steps.products import Pass, count_passes
+from steps.settings import SETTINGS, VARIANTS, build_search, search_config
+from steps.timing import quartiles, time_in_turns
 
 BASE = Joint.__name__
 
@@ -80,40 +79,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def time_in_turns(
-    searches: Mapping[str, Search], repeats: int, warmup: int, device: str
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every search's step in every round; odd rounds go through the searches backwards.
-
-    Returns:
-        ``wall`` and, on a CPU, ``processor`` (time that the process really computed, over all of its
-        threads) -> search -> a number per round.
-    """
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    clocks = {"wall": time.perf_counter}
-    if device == "cpu":
-        clocks["processor"] = time.process_time
-    seconds = {clock: {name: [] for name in searches} for clock in clocks}
-    for round_ in range(warmup + repeats):
-        for name in list(searches)[:: 1 if round_ % 2 else -1]:
-            wait()
-            start = {clock: read() for clock, read in clocks.items()}
-            searches[name]()
-            wait()
-            for clock, read in clocks.items():
-                if round_ >= warmup:
-                    seconds[clock][name].append(read() - start[clock])
-    return seconds
-
-
-def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    if len(values) == 1:
-        return dict(lower=values[0], median=values[0], upper=values[0])
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return dict(lower=lower, median=median, upper=upper)
-
-
 def measure(args: argparse.Namespace) -> dict:
     """All measurements, ready for JSON."""
     if args.threads:
@@ -150,6 +115,7 @@ def measure(args: argparse.Namespace) -> dict:
             "size": args.size,
             "amp": args.amp,
             "repeats": args.repeats,
+            "steps": setting.steps if args.batch == setting.published_batch else None,
             "optimizer": str(cfg.optim_wrapper.weights.optimizer.type),
         },
         "searches": {
@@ -187,9 +153,14 @@ def show(results: dict) -> None:
         f"{setting['amp'] or where['dtype']}\n"
         f"{where['device']}, {where['threads']} threads, torch {where['torch']}, {where['date']}"
     )
-    table = _table(
-        "Time of a step", "search", "clock", "ms", "quartiles", f"by {BASE}", "quartiles"
-    )
+    columns = ["search", "clock", "ms", "quartiles", f"by {BASE}", "quartiles"]
+    steps, title = 0, "Time of a step"
+    if setting["steps"]:
+        per_epoch, epochs = setting["steps"]
+        steps = per_epoch * epochs
+        columns.append("hours")
+        title += f"; hours: of {epochs} epochs of {per_epoch} steps, data loading left out"
+    table = _table(title, *columns)
     for name, row in rows.items():
         for clock in row["seconds"]:
             cells = []
@@ -197,6 +168,8 @@ def show(results: dict) -> None:
                 values = row[key][clock]
                 span = f"{form(values['lower'])} to {form(values['upper'])}"
                 cells += [form(values["median"]), span]
+            if steps:
+                cells.append(f"{steps * row['seconds'][clock]['median'] / 3600:.2f}")
             table.add_row(name, clock, *cells)
     console.print(table)
     if "passes" not in rows[BASE]:

@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from literal_supernet import literal_forward
 from rich.console import Console
 from rich.table import Table
-from search_step import quartiles
 from torch import Tensor
 
 from rarts_mm.analysis import environment
 from rarts_mm.apis import command_line
 from rarts_mm.cells import DARTSSearchNetwork, NATSSearchNetwork
 from rarts_mm.files import write_text
+from steps.literal_supernet import literal_forward
+from steps.timing import quartiles
 
 NETWORKS = {"darts": DARTSSearchNetwork, "nats": NATSSearchNetwork}
 OWN, LITERAL, LAST = "search network", "literal", "literal, channels-last"

@@ -15,13 +15,13 @@ from contextlib import nullcontext
 
 import torch
 from mmpretrain.models.utils.attention import WindowMSA
-from search_step import quartiles, time_in_turns
 from torch import Tensor, nn
 
 from rarts_mm.analysis import ResultsTable, environment
 from rarts_mm.apis import command_line
 from rarts_mm.files import write_text
 from rarts_mm.widths import SlicedWindowMSA, insert_scores, slice_network
+from steps.timing import quartiles, time_in_turns
 
 HEAD_DIM, WINDOW = 32, 7
 # Windows of an image and heads, stage by stage.

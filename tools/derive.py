@@ -27,6 +27,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="of the search: last (default), best (by validation: best_*.pth), or a file",
     )
     parser.add_argument(
+        "--latency",
+        metavar="TABLE",
+        help="JSON file of tools/latency_table.py: predict the network's latency from it, and measure "
+        "it; default: that of the search's latency penalty, if it is there",
+    )
+    parser.add_argument(
         "--out",
         metavar="DIR",
         help="where to write; default: derived_<network> in the search's folder",
@@ -43,7 +49,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    derive(args.search_dir, args.network, args.checkpoint, args.out, args.cfg_options).print()
+    derive(
+        args.search_dir,
+        args.network,
+        args.checkpoint,
+        args.out,
+        args.cfg_options,
+        args.latency,
+    ).print()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From a finished topology search to the network that is trained next."""
 
+import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +17,20 @@ from rarts_mm.cells.architecture import (
     as_json,
     save_architecture,
 )
+from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.cells.nats import LookUp, LookUpUnavailable
 from rarts_mm.files import write_text
 from rarts_mm.registry import SPACES
 
 from .configs import prepare_registries
 from .errors import UsageError
+from .latency_report import LatencyReport, latency_report
+from .latency_table import check_device
 from .retraining import CIFAR, cifar_name, network_costs, retraining_config
 from .search_checkpoint import Saved, read_checkpoint, searches
 
 LAST, BEST = "last", "best"
-RETRAIN = "retrain.py"
+RETRAIN, LATENCY = "retrain.py", "latency.json"
 
 
 @dataclass
@@ -36,11 +40,13 @@ class Derived:
     Attributes:
         architecture: a :class:`~rarts_mm.cells.genotype.Genotype`, or another space's architecture.
         folder: where ``genotype.json``, ``genotype.txt``, the pictures and ``retrain.py`` are.
-        files: their names.
+        files: their names, of those that were written.
         checkpoint: the search's.
         epoch: number of the search's epochs behind it; None if the checkpoint does not say.
         costs: see :func:`~rarts_mm.apis.retraining.network_costs`; empty if there is no network.
         looked_up: for an architecture of NATS-Bench, what the benchmark says of it, or why not.
+        latency: predicted and measured, of the cells at the search's size, or why it is not; None if
+            there is no latency table.
     """
 
     architecture: Architecture
@@ -50,6 +56,7 @@ class Derived:
     epoch: int | None
     costs: dict[str, Any] = field(default_factory=dict)
     looked_up: str | None = None
+    latency: LatencyReport | str | None = None
 
     def print(self) -> None:
         """Say what was derived, what it costs, and what comes next."""
@@ -76,6 +83,10 @@ class Derived:
                     "are there in training only"
                 ],
             ).print()
+        if self.latency is not None:
+            if isinstance(self.latency, LatencyReport):
+                print("latency at the size of the search:")
+            print(self.latency)
         print(f"wrote {self.folder}/{', '.join(self.files)}")
         if RETRAIN in self.files:
             print(f"next: python tools/train.py {shlex.quote(str(self.folder / RETRAIN))}")
@@ -87,6 +98,7 @@ def derive(
     checkpoint: str | Path = LAST,
     out: str | Path | None = None,
     options: dict | None = None,
+    latency: str | Path | None = None,
 ) -> Derived:
     """Derive a search's architecture; write it, its picture and the config that trains it.
 
@@ -96,6 +108,8 @@ def derive(
         checkpoint: ``'last'``, ``'best'`` (by validation, ``best_*.pth``) or a checkpoint's path.
         out: where to write; default: ``derived_<network>`` in the search's folder.
         options: settings of the retraining config to override.
+        latency: a table of ``tools/latency_table.py``, from which the network's latency is predicted
+            before it is measured; default: that of the search's latency penalty, if it is there.
 
     Raises:
         UsageError: for bad input; nothing has been written then.
@@ -111,6 +125,7 @@ def derive(
     except (ValueError, TypeError) as error:
         raise UsageError(f"--network {network or CIFAR}: {error}") from error
     epoch = content.get("meta", {}).get("epoch")
+    table, why_not = _latency_table(latency, search, architecture)
     texts = {}
     if cfg is not None:
         cfg.derived = dict(checkpoint=str(path), epoch=epoch)
@@ -123,7 +138,13 @@ def derive(
     for name, text in texts.items():
         write_text(folder / name, text)
     names = [*files, *texts]
-    return Derived(architecture, folder, names, path, epoch, costs, _look_up(architecture, search))
+    report: LatencyReport | str | None = why_not
+    if table is not None:
+        report = latency_report(architecture, table)
+        write_text(folder / LATENCY, json.dumps(report.to_dict(), indent=1) + "\n")
+        names.append(LATENCY)
+    looked_up = _look_up(architecture, search)
+    return Derived(architecture, folder, names, path, epoch, costs, looked_up, report)
 
 
 def find_topology_search(search_dir: str | Path | None = None) -> Saved:
@@ -193,6 +214,34 @@ def _derive(search: Config, state: dict[str, Tensor], checkpoint: Path) -> Archi
         return SPACES.build(search.model.space).derive(alphas)
     except ValueError as error:
         raise UsageError(f"checkpoint {checkpoint}: {error}") from error
+
+
+def _latency_table(
+    asked: str | Path | None, search: Config, architecture: Architecture
+) -> tuple[LatencyTable | None, str | None]:
+    """The table that was asked for, or that of the search's penalty; without one, why there is none."""
+    if asked is not None:
+        return _read_table(asked, architecture), None
+    penalties = search.optim_wrapper.get("penalty") or []
+    for penalty in penalties if isinstance(penalties, list) else [penalties]:
+        file = penalty.get("latencies")
+        if isinstance(file, str):
+            try:
+                return _read_table(file, architecture), None
+            except UsageError as error:
+                # Nobody asked for it here.
+                return None, f"latency not measured: {error}"
+    return None, None
+
+
+def _read_table(path: str | Path, architecture: Architecture) -> LatencyTable:
+    try:
+        table = LatencyTable.read(path)
+        table.predict(architecture)
+        check_device(table.measured["device"].partition(":")[0])
+    except ValueError as error:
+        raise UsageError(f"--latency {path}: {error}") from error
+    return table
 
 
 def _look_up(architecture: Architecture, search: Config) -> str | None:

@@ -47,6 +47,7 @@ def retraining_config(
 
     Raises:
         UsageError: no such network, or a config that cannot hold the architecture.
+        ValueError: the network cannot be built, or its training images are too small for it.
     """
     is_genotype = isinstance(architecture, Genotype)
     if network is None and not is_genotype:
@@ -70,11 +71,14 @@ def retraining_config(
         _take_data_over(cfg, search)
         cfg.merge_from_dict(options or {})
     cfg.model.backbone[key] = architecture.text()
+    with torch.device("meta"):
+        backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
     if "model.head.in_channels" not in (options or {}):
         # It depends on how many nodes the normal cell concatenates.
-        with torch.device("meta"):
-            backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
         cfg.model.head.in_channels = backbone.out_channels
+    if (size := searched_size(cfg)) is not None and hasattr(backbone, "check_size"):
+        # Here, and not in the first step of the training.
+        backbone.check_size(*size, training=True)
     return _self_contained(cfg)
 
 

@@ -7,7 +7,7 @@ its operations' latencies, measured beforehand.)
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,14 @@ from rarts_mm.files import write_text
 from rarts_mm.version import __version__
 
 from .architecture import Architecture
-from .places import Places, chosen_edges, find_places, identity_of, input_shapes
+from .places import (
+    Places,
+    chosen_edges,
+    edge_counts,
+    find_places,
+    identity_of,
+    input_shapes,
+)
 
 # A timed call takes at least this long, in ms: shorter operations run several times in one, so that
 # neither the clock nor the launch and synchronisation of a GPU stand for them.
@@ -115,9 +122,15 @@ class LatencyTable:
         classifier) is in no table.
 
         Raises:
-            ValueError: the table is of another space than the architecture.
+            ValueError: the table is of another space than the architecture, or of other cells.
         """
         operations = self.network["operations"]
+        rows = {kind: len(latencies) for kind, latencies in self.latencies.items()}
+        if (wanted := edge_counts(architecture)).keys() == rows.keys() and wanted != rows:
+            raise ValueError(
+                f"the latency table of a {self.network['type']} has {_listed(rows)} edges, the "
+                f"architecture's cells {_listed(wanted)}: they have other numbers of nodes"
+            )
         predicted = dict.fromkeys(self.latencies, 0.0)
         for kind, edge, name in chosen_edges(architecture):
             rows = self.latencies.get(kind, [])
@@ -128,6 +141,10 @@ class LatencyTable:
                 )
             predicted[kind] += rows[edge][operations.index(name)]
         return predicted
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} ({kind})" for kind, count in counts.items())
 
 
 def measure_table(

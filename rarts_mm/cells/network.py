@@ -10,10 +10,12 @@ from .operations import OPERATIONS, FactorizedReduction, ReLUConvBN, build_opera
 from .relaxations import Relaxation
 from .searchable import SearchableNetwork
 
-NODES = 4
-# Node i of a cell reads the cell's two inputs and the nodes before it.
-EDGES = sum(2 + i for i in range(NODES))
 NORMAL, REDUCTION = "normal", "reduce"
+
+
+def count_edges(nodes: int) -> int:
+    """Edges of a cell: node i reads the cell's two inputs and the nodes before it."""
+    return sum(2 + i for i in range(nodes))
 
 
 class MixedOperation(nn.Module):
@@ -38,19 +40,27 @@ class MixedOperation(nn.Module):
 
 
 class SearchCell(nn.Module):
-    """A cell of the search network: two inputs, four nodes, fourteen mixed edges.
+    """A cell of the search network: two inputs, some nodes, a mixed edge from each to each behind it.
 
     Args:
         before, last: channels of the outputs of the cell before the last one, and of the last one.
-        channels: width of the cell; its output has ``NODES`` times as many.
+        channels: width of the cell; its output has ``nodes`` times as many.
         reduces: whether this cell halves height and width.
         last_reduced: whether the last cell did.
+        nodes: that compute something; the output is all of theirs.
     """
 
     def __init__(
-        self, before: int, last: int, channels: int, reduces: bool, last_reduced: bool
+        self,
+        before: int,
+        last: int,
+        channels: int,
+        reduces: bool,
+        last_reduced: bool,
+        nodes: int = 4,
     ) -> None:
         super().__init__()
+        self.nodes = nodes
         fit = FactorizedReduction if last_reduced else ReLUConvBN
         self.fit_before = fit(before, channels, affine=False)
         self.fit_last = ReLUConvBN(last, channels, affine=False)
@@ -61,7 +71,7 @@ class SearchCell(nn.Module):
     def _edges(self) -> nn.ModuleList:
         return nn.ModuleList(
             MixedOperation(self.width, self._stride(source))
-            for node in range(NODES)
+            for node in range(self.nodes)
             for source in range(2 + node)
         )
 
@@ -78,15 +88,15 @@ class SearchCell(nn.Module):
     def forward(
         self, before: Tensor, last: Tensor, weights: Tensor, relaxation: Relaxation
     ) -> Tensor:
-        """The last two cells' outputs and (EDGES, operations) -> (N, NODES * channels, H, W)."""
+        """The last two cells' outputs and (edges, operations) -> (N, nodes * channels, H, W)."""
         states = [self.fit_before(before), self.fit_last(last)]
-        sums: list[Tensor | None] = [None] * NODES
-        for source in range(NODES + 1):
+        sums: list[Tensor | None] = [None] * self.nodes
+        for source in range(self.nodes + 1):
             if source >= 2:
                 # All edges that enter this node leave nodes before it.
                 states.append(sums[source - 2])
             x, stride = states[source], self._stride(source)
-            nodes = range(max(source - 1, 0), NODES)
+            nodes = range(max(source - 1, 0), self.nodes)
             # Node i's edges follow those of the nodes before it, which have 2, 3, ... inputs.
             chosen = [i * (i + 3) // 2 + source for i in nodes]
             edges = [self.edges[edge] for edge in chosen]
@@ -102,30 +112,34 @@ class SearchCell(nn.Module):
 class DARTSSearchNetwork(SearchableNetwork):
     """The search network of DARTS as a backbone of MMPretrain's ``ImageClassifier``.
 
-    Alpha is not registered here: :class:`~rarts_mm.cells.CellSpace` makes one of (14, 8) for each
-    kind of cell, shared by all cells of the kind, and this network refers to it. Sizes that a cell
+    Alpha is not registered here: :class:`~rarts_mm.cells.CellSpace` makes one of (14, 8), for four
+    nodes, for each kind of cell, shared by all cells of the kind, and this network refers to it. Sizes that a cell
     cannot halve are rounded up.
 
     Args:
         channels: C, the width of the first cells.
         layers: number of cells; those at a third and at two thirds reduce.
         in_channels: of the images.
+        nodes: of each cell; the papers' cells have four.
     """
-
-    shapes = dict.fromkeys((NORMAL, REDUCTION), (EDGES, len(OPERATIONS)))
 
     def __init__(
         self,
         channels: int = 16,
         layers: int = 8,
         in_channels: int = 3,
+        nodes: int = 4,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         if layers < 3:
             raise ValueError(
                 f"DARTSSearchNetwork: layers={layers} must be at least 3, two of which reduce"
             )
+        if nodes < 1:
+            raise ValueError(f"DARTSSearchNetwork: nodes={nodes} must be at least 1")
+        shape = (count_edges(nodes), len(OPERATIONS))
+        super().__init__(dict.fromkeys((NORMAL, REDUCTION), shape), init_cfg)
+        self.nodes = nodes
         stem = 3 * channels
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem)
@@ -135,8 +149,8 @@ class DARTSSearchNetwork(SearchableNetwork):
         for i in range(layers):
             reduces = i in (layers // 3, 2 * layers // 3)
             channels = 2 * channels if reduces else channels
-            self.cells.append(SearchCell(before, last, channels, reduces, reduced))
-            before, last, reduced = last, NODES * channels, reduces
+            self.cells.append(SearchCell(before, last, channels, reduces, reduced, nodes))
+            before, last, reduced = last, nodes * channels, reduces
         self.out_channels = last
 
     def forward(self, x: Tensor) -> tuple[Tensor]:

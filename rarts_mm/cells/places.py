@@ -13,7 +13,7 @@ from torch import nn
 from rarts_mm.search.penalties import SearchedNetwork
 
 from .genotype import Genotype
-from .network import NODES, NORMAL, REDUCTION, DARTSSearchNetwork
+from .network import NORMAL, REDUCTION, DARTSSearchNetwork, count_edges
 from .operations import OPERATIONS, build_operation
 
 
@@ -64,7 +64,7 @@ def find_places(network: nn.Module) -> Places | None:
 
 @find_places.register
 def _(network: DARTSSearchNetwork) -> Places:
-    sources = [source for node in range(NODES) for source in range(2 + node)]
+    sources = [source for node in range(network.nodes) for source in range(2 + node)]
     return Places(
         tuple(OPERATIONS),
         build_operation,
@@ -97,6 +97,17 @@ def _(genotype: Genotype) -> list[tuple[str, int, str]]:
         for kind in (NORMAL, REDUCTION)
         for i, (operation, source) in enumerate(getattr(genotype, kind))
     ]
+
+
+@singledispatch
+def edge_counts(architecture: Any) -> dict[str, int]:
+    """Kind of cell -> rows of alpha in the search that derives such architectures."""
+    raise TypeError(f"{type(architecture).__name__} is no derived architecture")
+
+
+@edge_counts.register
+def _(genotype: Genotype) -> dict[str, int]:
+    return {kind: count_edges(len(genotype.nodes(kind))) for kind in (NORMAL, REDUCTION)}
 
 
 def find_search_network(model: nn.Module) -> nn.Module | None:

@@ -1,7 +1,6 @@
 """What the search networks of all cell spaces have in common: alpha, and how it becomes weights."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModule
@@ -16,22 +15,25 @@ class SearchableNetwork(BaseModule):
     Alpha is not registered here: the space (:class:`~rarts_mm.cells.space.TopologySpace`) makes it and
     this network refers to it. A network that belongs to no search has alpha 0 and a softmax.
 
-    Attributes:
+    Args:
         shapes: of alpha, (edges, operations) for each kind of cell.
+
+    Attributes:
+        shapes: the same.
         stem: the first layers.
         cells: the modules that hold the operations.
         alphas, relaxation: those of the search.
     """
 
-    shapes: ClassVar[Mapping[str, tuple[int, int]]]
     stem: nn.Sequential
     cells: nn.ModuleList
     alphas: dict[str, Tensor]
     relaxation: Relaxation
 
-    def __init__(self, init_cfg: dict | None = None) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        self.bind({kind: torch.zeros(shape) for kind, shape in self.shapes.items()}, Softmax())
+        self.shapes = dict(shapes)
+        self.bind({kind: torch.zeros(shape) for kind, shape in shapes.items()}, Softmax())
 
     def bind(self, alphas: Mapping[str, Tensor], relaxation: Relaxation) -> None:
         """Refer to these scores, of the shapes of :attr:`shapes`, and to this relaxation from now on."""

@@ -30,7 +30,7 @@ def module():
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, digits):
     """A plain training with its unpruned network, and uniform prunings of it with every training."""
-    pruners = importlib.import_module("pruners")
+    pruners = importlib.import_module("pruning.pruners")
     work = tmp_path_factory.mktemp("work")
     options = pruners.options_of(SWIN, str(digits), 1, 1)
     task = pruners.SearchTask(str(SWIN), "WeightsOnly", 3, "val", options, whole=True)
@@ -58,7 +58,7 @@ def test_every_pruning_has_the_uniform_networks_flops(runs, module):
     # 16 dimensions of heads (8 for each block) and 64 + 128 hidden ones, less 60 %: 3 of 8 stay.
     search = load_search(work / "plain/search.py", work / "plain/search/epoch_1.pth")
     left = {64: 26, 128: 51, 8: 3}
-    budget = module("pruners").uniform_flops(search, 0.6)
+    budget = module("pruning.pruners").uniform_flops(search, 0.6)
     cost = importlib.import_module("rarts_mm.analysis.width_costs").flops_cost(
         search.network, (8, 8)
     )
@@ -120,11 +120,11 @@ def test_every_training_is_the_one_it_is_called(runs):
 
 @pytest.mark.parametrize("key", ["preresnet", "mobilenet", "swin"])
 def test_the_joint_search_is_network_slimming_where_there_are_batch_norms(module, key):
-    command, pruners = module("compare_pruners"), module("pruners")
+    command, pruners = module("compare_pruners"), module("pruning.pruners")
     network = command.NETWORKS[key]
     options = pruners.options_of(command.config_of(network), None, 1, 1)
     task = command.search_task(network, "Joint", 5, "test", options, 0.25)
-    cfg = module("training").search_config(
+    cfg = module("evidence.training").search_config(
         task.config, task.alternation, task.seed, task.test_on, task.options
     )
     assert (cfg.model.networks, cfg.optim_wrapper.alternation.type) == (1, "Joint")
@@ -187,7 +187,7 @@ def test_the_rate_with_the_lowest_validation_error_is_chosen(module, tmp_path):
 
 def invented(module, errors, networks=("preresnet", "swin"), ratios=(0.4, 0.8)):
     """Records with errors by method and ratio of every seed; unpruned: 3, 4, 5, 6."""
-    page = module("pruners_page")
+    page = module("pruning.page")
     found = []
     for network in networks:
         for (pruning, training), name in page.METHODS.items():
@@ -210,7 +210,9 @@ def invented(module, errors, networks=("preresnet", "swin"), ratios=(0.4, 0.8)):
 
 
 def test_the_section_says_what_the_numbers_say(module, tmp_path):
-    page, command, pruners = (module(n) for n in ("pruners_page", "compare_pruners", "pruners"))
+    page, command, pruners = (
+        module(n) for n in ("pruning.page", "compare_pruners", "pruning.pruners")
+    )
     seeds = np.array([5.0, 7.0, 6.0, 8.0])
     noise = np.array([0.0, 0.02, 0.04, 0.06])
 
@@ -314,7 +316,7 @@ def test_the_whole_command(module, digits, tmp_path, monkeypatch):
     results = json.loads((tmp_path / "work" / "results.json").read_text())
     assert len(results["records"]) == 2 * 2 * 9
     # Everything is there: nothing is run again, and the page is the same.
-    monkeypatch.setattr(module("pruners"), "_search", lambda *_: 1 / 0)
-    monkeypatch.setattr(module("pruners"), "_prune", lambda *_: 1 / 0)
+    monkeypatch.setattr(module("pruning.pruners"), "_search", lambda *_: 1 / 0)
+    monkeypatch.setattr(module("pruning.pruners"), "_prune", lambda *_: 1 / 0)
     command.main([str(a) for a in arguments])
     assert (tmp_path / "page.md").read_text() == first

@@ -43,7 +43,7 @@ def options(digits):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, options):
     """Two tasks of one seed and their folders: a search, and a training that is pruned otherwise."""
-    one_search = importlib.import_module("one_search")
+    one_search = importlib.import_module("width_searches.one_search")
     work = tmp_path_factory.mktemp("work")
     tasks = {
         "RARTS": one_search.Task(
@@ -124,7 +124,7 @@ def test_the_parameter_budget_is_reached_with_the_least_pruning(runs, module):
 
 def test_a_finished_run_is_not_repeated_and_a_broken_one_is(runs, module, tmp_path, monkeypatch):
     work, tasks, results = runs
-    one_search = module("one_search")
+    one_search = module("width_searches.one_search")
     again = one_search.perform(tasks["RARTS"], work / "RARTS", str(CONFIG))
     assert again == results["RARTS"] | dict(task=json.loads(json.dumps(results["RARTS"]["task"])))
 
@@ -146,8 +146,10 @@ def test_a_finished_run_is_not_repeated_and_a_broken_one_is(runs, module, tmp_pa
 )
 def test_the_config_of_a_search(module, options, name, networks, uses):
     rate = {"optim_wrapper.alpha": dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=7.0))}
-    task = module("one_search").Task(name, 5, ("alpha",), (), "val", {**options, **rate})
-    cfg = module("one_search").config_of(task, str(CONFIG))
+    task = module("width_searches.one_search").Task(
+        name, 5, ("alpha",), (), "val", {**options, **rate}
+    )
+    cfg = module("width_searches.one_search").config_of(task, str(CONFIG))
     assert cfg.model.networks == networks
     assert cfg.optim_wrapper.alternation == dict(type=name)
     assert {"lam", "beta"} & cfg.optim_wrapper.keys() == uses
@@ -194,7 +196,7 @@ def test_the_rate_with_the_lowest_validation_error_is_chosen(module):
 
 
 def test_interval_is_students(module):
-    interval = module("comparison").interval
+    interval = module("evidence.comparison").interval
     # With two values the t distribution is Cauchy's: tan(0.475 pi) times half their distance.
     found = interval([1.0, 4.0])
     assert found.mean == 2.5
@@ -207,7 +209,7 @@ def test_interval_is_students(module):
 
 
 def test_differences_are_paired(module):
-    differences = module("comparison").differences
+    differences = module("evidence.comparison").differences
     # Far apart in level, from seed to seed, but always one or two apart from each other.
     first, second = [11.0, 52.0, 93.0], [10.0, 50.0, 92.0]
     found = differences({"a": (first, second)})["a"]
@@ -223,7 +225,7 @@ def test_differences_are_paired(module):
 
 
 def test_holm(module):
-    holm = module("comparison").holm
+    holm = module("evidence.comparison").holm
     assert holm(dict(a=0.01, b=0.04, c=0.03)) == pytest.approx(dict(a=0.03, b=0.06, c=0.06))
     assert holm(dict(a=0.5, b=0.9)) == pytest.approx(dict(a=1.0, b=1.0))
 
@@ -267,7 +269,7 @@ def invented(module, errors):
 def test_the_page_says_what_the_numbers_say(module, tmp_path):
     from rarts_mm.apis import read_config
 
-    command, page = module("compare_searches"), module("results_page")
+    command, page = module("compare_searches"), module("width_searches.page")
     seeds = [5.0, 7.0, 6.0, 8.0]
     errors = {method.name: seeds for method in command.METHODS}
     # Clearly worse, clearly better, and not to be told apart.
@@ -376,6 +378,6 @@ def test_the_whole_command(module, digits, tmp_path, monkeypatch, capsys):
     results = json.loads((tmp_path / "work" / "results.json").read_text())
     assert len(results["runs"]) == 2 * 3
     # Everything is there: nothing is run again, and the page is the same.
-    monkeypatch.setattr(module("one_search"), "_perform", lambda *_: 1 / 0)
+    monkeypatch.setattr(module("width_searches.one_search"), "_perform", lambda *_: 1 / 0)
     command.main([str(a) for a in arguments])
     assert (tmp_path / "page.md").read_text() == first

@@ -36,7 +36,7 @@ def few(digits, tmp_path):
 
 
 def test_the_points_are_those_of_table_2(module):
-    points = module("latency_sensitivity").points(module("latency_points").SWEEP)
+    points = module("latency_sensitivity").points(module("sensitivity.points").SWEEP)
     # The baseline stands in all four parts of the paper's table.
     assert len(points) == 1 + 4 * 2
     found = [(p.weight, p.rate, p.decay, p.batch) for p in points]
@@ -64,7 +64,7 @@ def test_the_mean_is_that_of_all_networks(module):
 
 def test_the_page_says_what_the_runs_say(module, tmp_path):
     """Made-up runs of two seeds: means, intervals and ratios by hand."""
-    points, page = module("latency_points"), tmp_path / "results.md"
+    points, page = module("sensitivity.points"), tmp_path / "results.md"
     predicted = {64: (4.0, 6.0), 32: (5.0, 5.0), 16: (2.0, 4.0)}
     runs = [
         dict(
@@ -80,7 +80,7 @@ def test_the_page_says_what_the_runs_say(module, tmp_path):
     measured = dict(device="cpu: Z80", threads=1, dtype="float32", torch="2", rarts_mm="0")
     table = LatencyTable({}, {}, measured, ())
     small = points.Small(size=12)
-    module("latency_page").write_page(page, runs, table, small, 3.5, ["batch"], "the command")
+    module("sensitivity.page").write_page(page, runs, table, small, 3.5, ["batch"], "the command")
     text = page.read_text()
     # Student's t of one degree of freedom is 12.7062 at 97.5 %; the standard errors are 1 and 0.
     assert "| 64 | 5.00 ± 12.71 | 50.00 ± 127.06 | 1.00 | 1.00 | 25% |" in text
@@ -130,14 +130,14 @@ def test_a_tiny_sweep(module, few, tmp_path, monkeypatch, capsys):
 
     # The same command searches nothing again; other settings are another folder's.
     monkeypatch.setattr(command, "tell_time", lambda *args: None)
-    monkeypatch.setattr(module("latency_points"), "train", None)
+    monkeypatch.setattr(module("sensitivity.points"), "train", None)
     command.main(arguments.split())
     with pytest.raises(ValueError, match=r"differs in config\).*--work-dir"):
         command.main(arguments.replace("--size 8", "--size 9").split())
 
 
 def test_searches_differ_in_what_their_point_says(module):
-    points = module("latency_points")
+    points = module("sensitivity.points")
     task = points.Task(points.Point(2e-4, 3e-5, 1e-2, 16), 7, points.Small(size=12), "t.json", 3.0)
     cfg = points.config_of(task)
     assert cfg.optim_wrapper.penalty == dict(

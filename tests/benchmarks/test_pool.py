@@ -28,7 +28,7 @@ def _answers(task, folder, what):
 def test_results_come_in_the_order_of_the_tasks(module, tmp_path):
     tasks = {f"f{seed}": seed for seed in range(5)}
     run = partial(_answers, what="c")
-    found = module("pool").run_all(run, tasks, tmp_path, 2, "test")
+    found = module("evidence.pool").run_all(run, tasks, tmp_path, 2, "test")
     assert list(found.items()) == [
         (f"f{seed}", dict(task=seed, what="c", folder=f"f{seed}")) for seed in range(5)
     ]
@@ -36,11 +36,11 @@ def test_results_come_in_the_order_of_the_tasks(module, tmp_path):
 
 def test_a_killed_worker_ends_the_comparison_with_a_message(module, tmp_path):
     with pytest.raises(RuntimeError, match=r"killed .* final/x; the same command goes on"):
-        module("pool").run_all(_dies, {"final/x": 0}, tmp_path, 1, "test")
+        module("evidence.pool").run_all(_dies, {"final/x": 0}, tmp_path, 1, "test")
 
 
 def test_a_folder_of_other_settings_is_refused(module, tmp_path):
-    check = module("pool").check_identity
+    check = module("evidence.pool").check_identity
     check(tmp_path, dict(config="a", shares=(0.4, 0.7)))
     check(tmp_path, dict(config="a", shares=[0.4, 0.7]))
     with pytest.raises(ValueError, match=r"differs in shares\).*--work-dir"):
@@ -48,7 +48,7 @@ def test_a_folder_of_other_settings_is_refused(module, tmp_path):
 
 
 def test_what_is_done_is_not_done_again_and_what_broke_off_is(module, tmp_path):
-    once, folder = module("pool").once, tmp_path / "run"
+    once, folder = module("evidence.pool").once, tmp_path / "run"
     folder.mkdir()
     (folder / "left over").write_text("of an interrupted run")
 
@@ -65,12 +65,12 @@ def test_what_is_done_is_not_done_again_and_what_broke_off_is(module, tmp_path):
 
 
 def test_sections_leave_each_other_alone(module, tmp_path):
-    write, page = module("sections").write_section, tmp_path / "docs" / "page.md"
+    write, page = module("evidence.sections").write_section, tmp_path / "docs" / "page.md"
     write(page, "first", "## First\n\nold\n")
     write(page, "second", "## Second\n\ntwo\n")
     page.write_text(page.read_text() + "\nBy hand.\n")
     before = page.read_text()
-    assert before.startswith(module("sections").HEAD)
+    assert before.startswith(module("evidence.sections").HEAD)
     write(page, "first", "## First\n\nnew, and longer\n")
     assert page.read_text() == before.replace("old", "new, and longer")
     write(page, "first", "## First\n\nold")

@@ -30,7 +30,7 @@ def _same_threads():
 
 @pytest.fixture(scope="module")
 def network(module):
-    return module("pruned_networks").build_network("mobilenet-v2")
+    return module("latency.pruned_networks").build_network("mobilenet-v2")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_rows_hold_what_was_measured(result, network, module):
     # Control, any width, multiples of 8; for two batches and two ways.
     assert len(rows) == 3 * 2 * 2
     assert found["environment"]["threads"] == 1
-    pruned, widths = module("pruned_networks").prune(network, 0.5, 8, seed=0)
+    pruned, widths = module("latency.pruned_networks").prune(network, 0.5, 8, seed=0)
     whole, part = (count_flops(n, (SIZE, SIZE)).total for n in (network, pruned))
     for row in rows:
         assert row["milliseconds"] > 0
@@ -100,8 +100,8 @@ def test_table_and_picture_are_written(result):
 
 @pytest.mark.parametrize("round_to", [1, 8])
 def test_pruned_widths_keep_to_the_budget(module, network, round_to):
-    pruned, widths = module("pruned_networks").prune(network, 0.4, round_to, seed=1)
-    whole = module("pruned_networks").prune(network, 0.0, 1, seed=1)[1]
+    pruned, widths = module("latency.pruned_networks").prune(network, 0.4, round_to, seed=1)
+    whole = module("latency.pruned_networks").prune(network, 0.0, 1, seed=1)[1]
     budget = 0.6 * sum(whole.values())
     assert budget - round_to < sum(widths.values()) <= budget
     assert all(w % round_to == 0 or w == whole[name] for name, w in widths.items())
@@ -111,7 +111,7 @@ def test_pruned_widths_keep_to_the_budget(module, network, round_to):
 
 
 def test_ways_change_how_and_not_what(module, network):
-    networks = module("pruned_networks")
+    networks = module("latency.pruned_networks")
     assert networks.ways_of(network) == networks.WAYS
     assert networks.ways_of(torch.nn.LayerNorm(3)) == ("plain",)
     images = torch.randn(2, 3, SIZE, SIZE)
@@ -145,12 +145,14 @@ def test_ways_change_how_and_not_what(module, network):
     ],
 )
 def test_operators_have_a_kind(module, operator, kind):
-    assert module("time_by_kind").kind_of(operator) == kind
+    assert module("latency.time_by_kind").kind_of(operator) == kind
 
 
 def test_a_profile_finds_the_operators_of_a_call(module):
     a = torch.randn(200, 200)
-    found = module("time_by_kind").time_by_kind({"mm": lambda: a @ a, "gelu": lambda: a.exp()}, 2)
+    found = module("latency.time_by_kind").time_by_kind(
+        {"mm": lambda: a @ a, "gelu": lambda: a.exp()}, 2
+    )
     assert found["mm"]["products"] > 0
     assert found["gelu"]["products"] == 0 < found["gelu"]["rest"]
 

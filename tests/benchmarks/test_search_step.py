@@ -101,6 +101,34 @@ def test_all_alternations_are_timed_in_every_round(results):
     assert results["environment"]["threads"] == 1
 
 
+def test_hours_of_the_published_search(module, capsys):
+    """391 steps in each of 50 epochs, at the published batch size only."""
+    command, settings = module("search_step"), module("steps.settings").SETTINGS
+    quarter = dict(lower=0.25, median=0.25, upper=0.25)
+    one = dict(lower=1.0, median=1.0, upper=1.0)
+    results = dict(
+        environment=dict(device="d", threads=1, torch="t", date="today", dtype="float32"),
+        setting=dict(
+            model="darts-network",
+            parameters=1_930_618,
+            batch=64,
+            size=32,
+            optimizer="SGD",
+            amp=None,
+            steps=settings["darts-network"].steps,
+        ),
+        searches=dict(Joint=dict(seconds=dict(wall=quarter), ratio=dict(wall=one))),
+    )
+    command.show(results)
+    out = capsys.readouterr().out
+    # 19,550 steps of a quarter of a second.
+    assert "1.36" in out
+    assert "50 epochs of 391 steps" in " ".join(out.split())
+    results["setting"]["steps"] = None
+    command.show(results)
+    assert "hours" not in capsys.readouterr().out
+
+
 def test_memory_counts_the_second_network_with_its_optimiser(results):
     memory = {name: row["memory"] for name, row in results["searches"].items()}
     # fp32 weights and AdamW's two moments; buffers and counters of steps are small beside them.
@@ -129,7 +157,7 @@ def test_peak_memory_is_the_largest_sum_of_live_tensors(module):
 
     search = Mock(side_effect=step, model=model)
     search.optim_wrapper = {"auxiliary": Mock(optimizer=optimizer)}
-    peak = module("peak_memory").peak_memory(search)
+    peak = module("steps.peak_memory").peak_memory(search)
     # The weights and their momentum.
     assert peak.standing == 2 * 4 * (7 * 3 + 3)
     assert peak.step == 4 * 3_000_000
@@ -154,7 +182,7 @@ def test_counted_products_are_those_that_torch_counts(module):
     def step():
         (network(images) * alpha).sum().backward()
 
-    (counted,) = module("products").count_passes(model, step)
+    (counted,) = module("steps.products").count_passes(model, step)
     with FlopCounterMode(display=False) as by_torch:
         step()
     assert 2 * (counted.forward + counted.backward) == by_torch.get_total_flops()
@@ -165,7 +193,7 @@ def test_counted_products_are_those_that_torch_counts(module):
     # Nobody asks for the gradient of the images.
     assert counted.backward == first + 2 * second + 2 * linear
     network.requires_grad_(False)
-    (counted,) = module("products").count_passes(model, step)
+    (counted,) = module("steps.products").count_passes(model, step)
     assert (counted.gradients_of, counted.backward) == (("alpha",), 0)
 
 
@@ -179,7 +207,9 @@ def test_products_of_grouped_and_transposed_convolutions(module):
     model = torch.nn.Module()
     model.auxiliary, model.primary, model.alpha_parameters = network, None, dict
     images = torch.randn(2, 4, 5, 7)
-    (counted,) = module("products").count_passes(model, lambda: network(images).sum().backward())
+    (counted,) = module("steps.products").count_passes(
+        model, lambda: network(images).sum().backward()
+    )
     pixels = 2 * 5 * 7
     pointwise, depthwise, transposed = pixels * 4 * 8, pixels * 8 * 9, pixels * 8 * 3 * 4
     assert counted.weight_gradients == pointwise + depthwise + transposed

@@ -15,6 +15,7 @@ from tests.cells.searches import SPACES, batches, small
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NETWORKS = {
     "darts": lambda: DARTSSearchNetwork(channels=4, layers=4),
+    "darts-2-nodes": lambda: DARTSSearchNetwork(channels=4, layers=3, nodes=2),
     "nats": lambda: NATSSearchNetwork(channels=4, repeats=1),
 }
 
@@ -22,7 +23,7 @@ NETWORKS = {
 @pytest.fixture
 def literal(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("literal_supernet").literal_forward
+    return importlib.import_module("steps.literal_supernet").literal_forward
 
 
 def build(kind: str, seed: int = 0):
@@ -42,7 +43,9 @@ def build(kind: str, seed: int = 0):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(
-    ("kind", "size"), [("darts", (8, 8)), ("darts", (9, 14)), ("nats", (8, 12))], ids=str
+    ("kind", "size"),
+    [("darts", (8, 8)), ("darts", (9, 14)), ("darts-2-nodes", (7, 8)), ("nats", (8, 12))],
+    ids=str,
 )
 def test_outputs_gradients_and_statistics_are_those_of_the_literal_sum(
     literal, kind, size, training
@@ -65,7 +68,7 @@ def test_outputs_gradients_and_statistics_are_those_of_the_literal_sum(
     assert states[0].keys() == states[1].keys()
     for key, value in states[1].items():
         torch.testing.assert_close(states[0][key], value, rtol=1e-10, atol=1e-10, msg=key)
-    if kind == "darts":
+    if kind != "nats":
         counts = [v.item() for k, v in states[0].items() if k.endswith("num_batches_tracked")]
         assert set(counts) == {int(training)}
 

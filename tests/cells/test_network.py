@@ -5,8 +5,9 @@ import torch
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
-from rarts_mm.cells import OPERATIONS, build_operation
-from rarts_mm.cells.network import EDGES, MixedOperation
+from rarts_mm.cells import OPERATIONS, CellSpace, DARTSSearchNetwork, build_operation
+from rarts_mm.cells.network import MixedOperation
+from rarts_mm.cells.retraining import DARTSNetwork
 from rarts_mm.registry import MODELS
 from rarts_mm.search import AUXILIARY, PRIMARY
 from tests import tiny
@@ -84,6 +85,28 @@ def test_unknown_operations_are_errors():
         build_operation("conv", 4, 1)
 
 
+@pytest.mark.parametrize("nodes", [1, 2, 5])
+def test_cells_of_other_sizes_and_what_is_derived_of_them(nodes):
+    network = DARTSSearchNetwork(channels=4, layers=3, nodes=nodes)
+    torch.manual_seed(0)
+    space = CellSpace(init_std=1.0)
+    alphas = space.insert(torch.nn.Sequential(network))
+    edges = nodes * (nodes + 3) // 2
+    assert {n: tuple(a.shape) for n, a in alphas.items()} == dict.fromkeys(alphas, (edges, 8))
+    (out,) = network(torch.randn(2, 3, 8, 8))
+    assert out.shape == (2, 16 * nodes, 2, 2)
+    assert network.out_channels == 16 * nodes
+    derived = DARTSNetwork(space.derive(alphas), channels=4, layers=3, auxiliary=False)
+    assert derived(torch.randn(2, 3, 8, 8))[0].shape == out.shape
+
+
+@pytest.mark.parametrize("setting", [dict(layers=2), dict(nodes=0)], ids=str)
+def test_networks_that_are_too_small_are_errors(setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(ValueError, match=f"{name}={value} must be at least"):
+        DARTSSearchNetwork(**setting)
+
+
 def test_a_mixed_operation_is_the_weighted_sum():
     torch.manual_seed(1)
     mixed = MixedOperation(4, 2).double()
@@ -96,9 +119,7 @@ def test_a_mixed_operation_is_the_weighted_sum():
 def test_both_networks_read_one_alpha_and_give_it_gradients():
     model = small()
     alphas = model.alpha_parameters()
-    assert {n: tuple(a.shape) for n, a in alphas.items()} == dict(
-        normal=(EDGES, 8), reduce=(EDGES, 8)
-    )
+    assert {n: tuple(a.shape) for n, a in alphas.items()} == dict(normal=(14, 8), reduce=(14, 8))
     for name in (AUXILIARY, PRIMARY):
         network = getattr(model, name).backbone
         assert all(network.alphas[kind] is alpha for kind, alpha in alphas.items())

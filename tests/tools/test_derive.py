@@ -317,6 +317,17 @@ def test_checkpoints_and_networks_that_are_not_there(tmp_path, small):
     assert not list(folder.glob("derived*"))
 
 
+def test_images_that_are_too_small_for_the_network(tmp_path):
+    """Before anything is written, not in the first step of the training."""
+    folder = write_search(tmp_path / "search")
+    digits = CONFIGS / "darts_retrain_digits.py"
+    options = ("model.backbone.auxiliary=True",)
+    err = refused(folder, "--network", digits, "--cfg-options", *options)
+    assert "8 x 8" in err
+    assert "at least 29 x 29" in err
+    assert not (folder / "derived_darts_retrain_digits").exists()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_files_of_another_kind_stay(tmp_path, small, name):
     folder = write_search(tmp_path / "search")

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from rarts_mm.apis import read_config
 from rarts_mm.apis.latency_report import latency_report
 from rarts_mm.apis.latency_table import make_latency_table
-from rarts_mm.cells.genotype import GENOTYPES
+from rarts_mm.cells.genotype import GENOTYPES, Genotype
 from rarts_mm.cells.latency_table import LatencyTable
 from tests.conftest import CONFIGS, run_tool
 
@@ -113,6 +114,60 @@ def test_a_table_and_a_report_of_nats_bench(tmp_path):
             options=options,
         )
     assert not (tmp_path / "odd.json").exists()
+
+
+def search_with(folder, config, penalty=None, edges=14):
+    """The folder that a search leaves, as far as a derivation needs it."""
+    folder.mkdir()
+    cfg = read_config(config)
+    if penalty is not None:
+        cfg.optim_wrapper.penalty = penalty
+    cfg.dump(folder / "search.py")
+    generator = torch.Generator().manual_seed(3)
+    alphas = {
+        f"alpha.{k}": torch.randn(edges, 8, generator=generator) for k in ("normal", "reduce")
+    }
+    torch.save(dict(meta=dict(epoch=1), state_dict=alphas), folder / "epoch_1.pth")
+    (folder / "last_checkpoint").write_text(str(folder / "epoch_1.pth"))
+    return folder
+
+
+SMALLER = ("--cfg-options", "model.backbone.channels=2", "model.backbone.layers=3")
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "of-the-penalty"])
+def test_a_derivation_reports_the_latency(config, table, tmp_path, asked):
+    penalty = dict(type="LatencyPenalty", gamma=0.1, latencies=str(table[1]))
+    folder = search_with(tmp_path / "search", config, None if asked else penalty)
+    arguments = ("--latency", table[1]) if asked else ()
+    status, text, err = run_tool("derive", folder, *arguments, *SMALLER)
+    assert status == 0, err
+    derived = folder / "derived_cifar"
+    report = json.loads((derived / "latency.json").read_text())
+    genotype = Genotype.parse((derived / "genotype.json").read_text())
+    predicted = LatencyTable.read(table[1]).predict(genotype)
+    assert report["predicted"] == {**predicted, "sum": sum(predicted.values())}
+    assert report["measured"]["median"] > 0
+    assert f"predicted: {sum(predicted.values()):.3f} ms" in text
+    assert "latency.json" in text
+
+
+def test_a_derivation_without_a_table_that_fits(config, table, tmp_path):
+    """The penalty's own may be gone, as nobody asked for it; one that is asked for must fit."""
+    penalty = dict(type="LatencyPenalty", gamma=0.1, latencies=str(tmp_path / "gone.json"))
+    folder = search_with(tmp_path / "search", config, penalty)
+    status, text, err = run_tool("derive", folder, *SMALLER)
+    assert status == 0, err
+    assert "latency not measured" in text
+    assert "gone.json" in text
+    assert not (folder / "derived_cifar" / "latency.json").exists()
+
+    smaller = search_with(tmp_path / "two-nodes", config, edges=5)
+    status, text, err = run_tool("derive", smaller, "--latency", table[1], *SMALLER)
+    assert status == 2
+    for part in ("--latency", "14 (normal), 14 (reduce) edges", "5 (normal), 5 (reduce)"):
+        assert part in err
+    assert not (smaller / "derived_cifar").exists()
 
 
 @pytest.mark.parametrize(

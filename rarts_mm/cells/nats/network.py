@@ -157,8 +157,6 @@ class NATSSearchNetwork(SearchableNetwork):
         in_channels: of the images, whose sides must be divisible by 4.
     """
 
-    shapes = {CELL: (len(EDGES), len(NATS_OPERATIONS))}  # noqa: RUF012 (declared in the base class)
-
     def __init__(
         self,
         channels: int = 16,
@@ -166,7 +164,7 @@ class NATSSearchNetwork(SearchableNetwork):
         in_channels: int = 3,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__({CELL: (len(EDGES), len(NATS_OPERATIONS))}, init_cfg)
         _check_sizes(type(self).__name__, channels, repeats)
         self.stem = _stem(in_channels, channels)
         self.cells, self.out_channels = _build_stages(channels, repeats, NATSSearchCell)

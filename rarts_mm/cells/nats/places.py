@@ -1,6 +1,6 @@
 """Where the candidate operations of the NATS-Bench search network stand."""
 
-from ..places import Place, Places, chosen_edges, find_places
+from ..places import Place, Places, chosen_edges, edge_counts, find_places
 from .architecture import NATSArchitecture
 from .network import CELL, NATSSearchCell, NATSSearchNetwork
 from .operations import NATS_OPERATIONS, build_nats_operation
@@ -25,3 +25,8 @@ def _(network: NATSSearchNetwork) -> Places:
 @chosen_edges.register
 def _(architecture: NATSArchitecture) -> list[tuple[str, int, str]]:
     return [(CELL, edge, name) for edge, name in enumerate(architecture.operations)]
+
+
+@edge_counts.register
+def _(architecture: NATSArchitecture) -> dict[str, int]:
+    return {CELL: len(architecture.operations)}

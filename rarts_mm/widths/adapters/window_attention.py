@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from rarts_mm.registry import ADAPTERS
 
+from ..layers.scored_attention import ScoredWindowMSA
 from ..layers.sliced_attention import SlicedWindowMSA
 from ..layers.sliced_linear import SlicedLinear
 from .base import LinearPairAdapter, random_input
@@ -23,6 +24,7 @@ class WindowAttentionAdapter(LinearPairAdapter):
         "mmdet.models.backbones.swin.WindowMSA",
         "mmpretrain.models.utils.attention.WindowMSA",
         "rarts_mm.widths.layers.sliced_attention.SlicedWindowMSA",
+        "rarts_mm.widths.layers.scored_attention.ScoredWindowMSA",
     )
     unsuited: ClassVar[dict[str, str]] = {
         "mmpretrain.models.utils.attention.WindowMSAV2": (
@@ -33,6 +35,10 @@ class WindowAttentionAdapter(LinearPairAdapter):
     kind = "attention"
     writer = "qkv"
     reader = "proj"
+
+    def insert(self, host: nn.Module, alpha: Tensor) -> None:
+        super().insert(host, alpha)
+        ScoredWindowMSA.take(host)
 
     def writer_groups(self, host: nn.Module) -> int:
         return 3 * host.num_heads

@@ -62,8 +62,10 @@ class ScoredLinear(RefersToAlpha, nn.Linear):
             )
         self.refer(alpha)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
+    def forward(self, input: Tensor, scored: bool = True) -> Tensor:
+        """(..., in_features) -> (..., out_features); ``scored=False`` leaves the scores to the caller."""
+        if not scored:
+            return F.linear(input, self.weight, self.bias)
         if self.folds(input.numel() // self.in_features * self.out_features):
             scores = self.alpha.to(self.weight.dtype).repeat(self.repeats)
             bias = None if self.bias is None else self.bias * scores

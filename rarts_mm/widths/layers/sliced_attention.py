@@ -28,7 +28,6 @@ class SlicedWindowMSA(BaseModule):
         self.embed_dims = host.embed_dims
         self.window_size = host.window_size
         self.num_heads = host.num_heads
-        self.head_dim = qkv.out_features // (3 * host.num_heads)
         self.scale = host.scale
         self.relative_position_bias_table = host.relative_position_bias_table
         self.register_buffer("relative_position_index", host.relative_position_index)
@@ -37,6 +36,11 @@ class SlicedWindowMSA(BaseModule):
         self.proj = proj
         self.proj_drop = host.proj_drop
         self.training = host.training
+
+    @property
+    def head_dim(self) -> int:
+        """Dimensions of a head."""
+        return self.qkv.out_features // (3 * self.num_heads)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -52,25 +56,34 @@ class SlicedWindowMSA(BaseModule):
         Returns:
             (batch * windows, tokens, embed_dims).
         """
-        count, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(count, tokens, 3, self.num_heads, self.head_dim)
+        return self.proj_drop(self.proj(self._attend(self.qkv(x), mask)))
+
+    def _attend(
+        self, qkv: Tensor, mask: Tensor | None, query_scores: Tensor | None = None
+    ) -> Tensor:
+        """(N, tokens, 3 heads head_dim) -> (N, tokens, heads head_dim); the scores are (head_dim,)."""
+        count, tokens, _ = qkv.shape
+        qkv = qkv.reshape(count, tokens, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
         bias = self._bias(tokens)
         if mask is not None:
             # (windows, heads, tokens, tokens): once for all images of the batch.
             bias = bias + mask[:, None]
-        if self._fused(x):
+        # Under autocast the products are of lower precision: scores must not promote what follows.
+        scores = None if query_scores is None else query_scores.to(query.dtype)
+        if self._fused(query):
+            query = query if scores is None else query * scores
             out = self._fused_attention(query, key, value, bias)
         else:
-            logits = (query * self.scale) @ key.transpose(-2, -1)
+            factor = self.scale if scores is None else self.scale * scores
+            logits = (query * factor) @ key.transpose(-2, -1)
             logits = (logits.view(-1, *bias.shape) + bias).view_as(logits)
             out = self.attn_drop(logits.softmax(dim=-1)) @ value
 
-        out = out.transpose(1, 2).reshape(count, tokens, -1)
-        return self.proj_drop(self.proj(out))
+        return out.transpose(1, 2).reshape(count, tokens, -1)
 
-    def _fused(self, x: Tensor) -> bool:
+    def _fused(self, query: Tensor) -> bool:
         """Whether torch's fused attention is expected to be the faster way.
 
         In inference on one CPU thread it takes 0.4 to 0.9 times as long as the host's operations
@@ -84,7 +97,7 @@ class SlicedWindowMSA(BaseModule):
         # traces, overlooks fused attention.
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
             return False
-        if x.device.type == "cpu":
+        if query.device.type == "cpu":
             return torch.get_num_threads() == 1
         return self.head_dim % 8 == 0
 

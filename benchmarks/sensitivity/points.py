@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
-from pool import once
-from training import train
 
+from evidence.pool import once
+from evidence.training import train
 from rarts_mm.apis import read_config
 from rarts_mm.files import write_text
 from rarts_mm.search import LatencyPenalty
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @dataclass(frozen=True)

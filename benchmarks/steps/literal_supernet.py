@@ -28,7 +28,7 @@ def _darts(network: DARTSSearchNetwork, x: Tensor, alphas: Mapping[str, Tensor])
     for cell in network.cells:
         states = [cell.fit_before(before), cell.fit_last(last)]
         rows = iter(zip(cell.edges, alphas[cell.kind].softmax(-1), strict=True))
-        for _ in range(4):
+        for _ in range(cell.nodes):
             states.append(sum(_edge(*next(rows), state) for state in list(states)))
         before, last = last, torch.cat(states[2:], dim=1)
     return last

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
@@ -90,6 +91,21 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
+def draw_interval(axes: Axes, values: Sequence[float], y: float, colour: str) -> None:
+    """Draw a mean with its interval at a height, and every value as a dot."""
+    of_values = interval(values)
+    axes.plot(values, [y] * len(values), ".", color=colour, alpha=0.35, markersize=5)
+    axes.errorbar(
+        of_values.mean,
+        y,
+        xerr=of_values.half,
+        fmt="o",
+        color=colour,
+        capsize=3,
+        markersize=5,
+    )
+
+
 def plot_errors(
     errors: Mapping[str, Mapping[float, Sequence[float]]],
     path: str | Path,
@@ -112,19 +128,7 @@ def plot_errors(
     for place, by_ratio in enumerate(errors.values()):
         for lane, (ratio, values) in enumerate(sorted(by_ratio.items())):
             y = place + 0.3 * (lane - (len(by_ratio) - 1) / 2)
-            of_values = interval(values)
-            axes.plot(
-                values, [y] * len(values), ".", color=colours[ratio], alpha=0.35, markersize=5
-            )
-            axes.errorbar(
-                of_values.mean,
-                y,
-                xerr=of_values.half,
-                fmt="o",
-                color=colours[ratio],
-                capsize=3,
-                markersize=5,
-            )
+            draw_interval(axes, values, y, colours[ratio])
     for ratio in ratios:
         label = f"{100 * ratio:g} % of the {unit} removed" if ratio else "unpruned"
         axes.plot([], [], "o", color=colours[ratio], label=label)

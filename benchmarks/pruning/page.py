@@ -1,23 +1,22 @@
 """The section "Pruning" of docs/results.md: tables, pictures and what they say."""
 
-import datetime
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
-from accuracy_plot import Curve, plot_accuracies
-from comparison import Difference, Interval, differences, interval
 from mmengine.config import Config
-from pruners import DISTILL, FINETUNE, SCRATCH, TAS
-from sections import write_section
 
-from rarts_mm.analysis import ResultsTable, environment
+from evidence.comparison import Difference, Interval, differences, interval
+from evidence.sections import write_section
+from evidence.wording import REFERENCE, measured_with, p_value, signed, verdict
+from pruning.accuracy_plot import Curve, plot_accuracies
+from pruning.pruners import DISTILL, FINETUNE, SCRATCH, TAS
+from rarts_mm.analysis import ResultsTable
 
 SECTION = "pruning"
 # Alternations, and the methods that everything is compared to.
-REFERENCE, JOINT, PLAIN = "RARTS", "Joint", "WeightsOnly"
+JOINT, PLAIN = "Joint", "WeightsOnly"
 UNPRUNED = "unpruned"
 
 
@@ -232,11 +231,6 @@ def _accuracy(records: Sequence[Record]) -> Interval:
 def _head(
     records: Sequence[Record], configs: Mapping[str, Config], seeds: int, command: str
 ) -> str:
-    where = environment()
-    libraries = ", ".join(
-        f"{name} {version(name)}"
-        for name in ("rarts_mm", "torch", "onedl-mmengine", "onedl-mmpretrain", "scikit-learn")
-    )
     whole = {r.network: r for r in records if r.pruning is None}
     names = "; ".join(
         f"{NETWORKS[key].title} ({whole[key].parameters:,} parameters, {whole[key].flops:,} "
@@ -256,7 +250,7 @@ def _head(
     python tools/make_digits.py
     {command}
 
-{where["device"].removeprefix("cpu: ")}, one thread per run; {libraries}; {datetime.date.today()}.
+{measured_with()}
 
 What is RARTS' pruning worth beside the baselines of the papers' tables, with the same budgets and the same fine-tuning? {names}; real handwritten digits of 8 x 8 pixels (scikit-learn's; 1000 for training, 257 for validation, 540 for the test), {seeds} seeds.
 MMPretrain's MobileNetV2 divides the image's sides by 32 and reads three channels, so it is given the digits enlarged to 32 x 32, as three equal channels.
@@ -314,10 +308,9 @@ def _differences_table(models: Mapping[str, Models]) -> ResultsTable:
                 {
                     "network": NETWORKS[key].title,
                     "method": name,
-                    f"minus {REFERENCE}": f"{difference.interval.mean:+.2f} ± "
-                    f"{difference.interval.half:.2f}",
-                    "p": _p_value(difference.p),
-                    "corrected": _p_value(difference.adjusted),
+                    f"minus {REFERENCE}": signed(difference),
+                    "p": p_value(difference.p),
+                    "corrected": p_value(difference.adjusted),
                 }
             )
     columns = {"network": None, "method": None, f"minus {REFERENCE}": str, "p": str}
@@ -331,10 +324,6 @@ def _differences_table(models: Mapping[str, Models]) -> ResultsTable:
             "comparisons of the network."
         ],
     )
-
-
-def _p_value(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _sentences(models: Mapping[str, Models], seeds: int) -> list[str]:
@@ -381,27 +370,9 @@ def _distillation(models: Models) -> str:
     first, second = (mean_errors(models[name]) for name in names)
     difference = differences({names[0]: (first, second)})[names[0]]
     return (
-        f"{names[0]} minus {names[1]}: {difference.interval.mean:+.2f} ± "
-        f"{difference.interval.half:.2f} percentage points (p {_p_value(difference.p)}, a test by "
-        "itself)."
+        f"{names[0]} minus {names[1]}: {signed(difference)} percentage points "
+        f"(p {p_value(difference.p)}, a test by itself)."
     )
-
-
-def verdict(compared: Mapping[str, Difference]) -> str:
-    """Which differences to RARTS are significant, in words."""
-    shown = {n: d.interval.mean for n, d in compared.items() if d.significant}
-    parts = [
-        f"{REFERENCE} has a significantly {what} error than {', '.join(names)}."
-        for what, names in (
-            ("lower", [n for n, mean in shown.items() if mean > 0]),
-            ("higher", [n for n, mean in shown.items() if mean < 0]),
-        )
-        if names
-    ]
-    rest = [n for n in compared if n not in shown]
-    if rest:
-        parts.append(f"No significant difference between {REFERENCE} and {', '.join(rest)}.")
-    return " ".join(parts)
 
 
 def _tuning(

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mmengine.runner import find_latest_checkpoint
-from pool import once
-from training import (
+
+from evidence.pool import once
+from evidence.training import (
     lengths,
     search_config,
     train,
@@ -17,7 +18,6 @@ from training import (
     write_initial_weights,
     write_whole,
 )
-
 from rarts_mm.analysis import count_flops
 from rarts_mm.analysis.width_costs import flops_cost
 from rarts_mm.apis import Extras, Ranking, load_search, parse_target, prune, read_config
@@ -85,7 +85,7 @@ class PruningTask:
 def options_of(
     config: str | Path, data: str | None, epochs: int | None, finetune_epochs: int | None
 ) -> dict:
-    """Options of :func:`training.lengths`, the search's optimiser for fine-tuning, and a schedule for
+    """Options of :func:`evidence.training.lengths`, the search's optimiser for fine-tuning, and a schedule for
     training from scratch.
 
     From scratch takes as many steps as search and fine-tuning together, rounded up to epochs: an epoch
@@ -111,7 +111,7 @@ def run_search(task: SearchTask, folder: Path) -> dict:
 
     Returns:
         ``task``; ``seconds``, the processor time; ``steps``; and for a ``whole`` network what
-        :func:`training.train_and_test` says of it, ``parameters`` and ``flops``.
+        :func:`evidence.training.train_and_test` says of it, ``parameters`` and ``flops``.
     """
     return once(partial(_search, task, folder), folder)
 
@@ -121,7 +121,7 @@ def run_pruning(task: PruningTask, folder: Path) -> dict:
 
     Returns:
         ``task``; ``budget``, ``flops`` and ``parameters`` of the model; ``removed``, the share of the
-        scores; and ``trainings``: name -> what :func:`training.train_and_test` says.
+        scores; and ``trainings``: name -> what :func:`evidence.training.train_and_test` says.
     """
     return once(partial(_prune, task, folder), folder)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
-from pool import once
-from training import finetune, search_config, train, write_initial_weights, write_whole
 
+from evidence.pool import once
+from evidence.training import finetune, search_config, train, write_initial_weights, write_whole
 from rarts_mm.analysis import count_flops
 from rarts_mm.apis import Ranking, load_search, prune, read_config
 from rarts_mm.apis.input_size import input_size

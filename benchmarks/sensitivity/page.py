@@ -5,15 +5,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from comparison import COLOURS, interval
-from latency_points import BASELINE, PAPER_MS, SWEEP, TITLES, Point, Small
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sections import write_section
 
+from evidence.comparison import COLOURS, interval
+from evidence.sections import write_section
 from rarts_mm.analysis import ResultsTable
 from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.files import written_whole
+from sensitivity.points import BASELINE, PAPER_MS, SWEEP, TITLES, Point, Small
 
 SECTION = "latency"
 
@@ -31,7 +31,7 @@ def write_page(
 
     Args:
         page: ``.../results.md``; the picture is ``.../results-latency.png``.
-        runs: results of :func:`latency_points.perform` with ``predicted`` and ``measured`` (ms).
+        runs: results of :func:`sensitivity.points.perform` with ``predicted`` and ``measured`` (ms).
         table: the latency table of the searches.
         small: their size.
         scale: what the latency weights were multiplied by.

@@ -1,21 +1,19 @@
 """The section "Searches" of docs/results.md: the comparison's tables, picture and what they say."""
 
-import datetime
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-from comparison import Difference, differences, interval, plot_errors
 from mmengine.config import Config
-from one_search import UNPRUNED
-from sections import write_section
 
-from rarts_mm.analysis import ResultsTable, environment
+from evidence.comparison import Difference, differences, interval, plot_errors
+from evidence.sections import write_section
+from evidence.wording import REFERENCE, measured_with, p_value, signed, verdict
+from rarts_mm.analysis import ResultsTable
+from width_searches.one_search import UNPRUNED
 
 SECTION = "searches"
-REFERENCE = "RARTS"
 KINDS = {
     "parameters": "{:g} % of the prunable parameters removed",
     "scores": "{:g} % of the scores removed",
@@ -87,7 +85,7 @@ def write_page(
     Args:
         out: ``.../results.md``; the picture is ``.../results-digits.png``.
         methods: rows of the tables, in their order.
-        runs: results of :func:`one_search.perform`.
+        runs: results of :func:`width_searches.one_search.perform`.
         cfg: the search's config, as run.
         rates: search -> chosen learning rate of alpha.
         sweep_errors: search -> rate -> mean error in % after and before fine-tuning.
@@ -134,11 +132,6 @@ def _column(models: Sequence[dict], key: str) -> list[float]:
 
 
 def _head(cfg: Config, runs: Sequence[dict], seeds: int, command: str) -> str:
-    where = environment()
-    libraries = ", ".join(
-        f"{name} {version(name)}"
-        for name in ("rarts_mm", "torch", "onedl-mmengine", "onedl-mmpretrain", "scikit-learn")
-    )
     network = next(m for r in runs for m in r["models"] if m["criterion"] == UNPRUNED)
     steps = runs[0]["steps"]
     finetune = runs[0]["models"][0]["finetune_steps"]
@@ -148,7 +141,7 @@ def _head(cfg: Config, runs: Sequence[dict], seeds: int, command: str) -> str:
     python tools/make_digits.py
     {command}
 
-{where["device"].removeprefix("cpu: ")}, one thread per run; {libraries}; {datetime.date.today()}.
+{measured_with()}
 
 ### The comparison
 
@@ -197,8 +190,8 @@ def _table(budget: Budget, models: Mapping, compared: Mapping[str, Difference]) 
             {
                 "method": name,
                 "test error, %": str(interval(_column(found, "error"))),
-                f"minus {REFERENCE}": None if difference is None else _signed(difference),
-                "p": None if difference is None else _p_value(difference.adjusted),
+                f"minus {REFERENCE}": None if difference is None else signed(difference),
+                "p": None if difference is None else p_value(difference.adjusted),
                 "before, %": str(interval(_column(found, "error_before"))),
                 "parameters": statistics.mean(_column(found, "parameters")),
                 "FLOPs": statistics.mean(_column(found, "flops")),
@@ -216,21 +209,13 @@ def _table(budget: Budget, models: Mapping, compared: Mapping[str, Difference]) 
     return ResultsTable(columns, rows, title=_title(budget))
 
 
-def _p_value(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def _signed(difference: Difference) -> str:
-    return f"{difference.interval.mean:+.2f} ± {difference.interval.half:.2f}"
-
-
 def _sentences(models: Mapping, compared: Mapping, seeds: int) -> list[str]:
     lines = []
     for budget, by_name in compared.items():
         means = {n: interval(_column(f, "error")).mean for n, f in models[budget].items()}
         order = sorted(means, key=means.__getitem__)
         lines.append(
-            f"- **{_title(budget)}**: {_verdict(by_name)} By mean error {REFERENCE} is number "
+            f"- **{_title(budget)}**: {verdict(by_name)} By mean error {REFERENCE} is number "
             f"{order.index(REFERENCE) + 1} of the {len(order)} that prune (lowest: {order[0]}, "
             f"{means[order[0]]:.2f} %; highest: {order[-1]}, {means[order[-1]]:.2f} %)."
         )
@@ -246,22 +231,6 @@ def _sentences(models: Mapping, compared: Mapping, seeds: int) -> list[str]:
         "digits and says little about the papers' networks."
     )
     return lines
-
-
-def _verdict(compared: Mapping[str, Difference]) -> str:
-    shown = {n: d.interval.mean for n, d in compared.items() if d.significant}
-    parts = [
-        f"{REFERENCE} has a significantly {what} error than {', '.join(names)}."
-        for what, names in (
-            ("lower", [n for n, mean in shown.items() if mean > 0]),
-            ("higher", [n for n, mean in shown.items() if mean < 0]),
-        )
-        if names
-    ]
-    rest = [n for n in compared if n not in shown]
-    if rest:
-        parts.append(f"No significant difference between {REFERENCE} and {', '.join(rest)}.")
-    return " ".join(parts)
 
 
 def _cost_table(methods: Sequence[Method], runs: Sequence[dict]) -> ResultsTable:

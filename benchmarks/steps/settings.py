@@ -18,7 +18,7 @@ from rarts_mm.models import SearchModel
 from rarts_mm.registry import ALTERNATIONS, MODELS
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Setting:
         least: the smallest size that the network takes.
         multiple: sizes must be multiples of this.
         once: whether it has operators that cannot be differentiated twice.
+        steps: of the published search, as (per epoch, epochs); None: there is none.
+        published_batch: images in each of its two batches.
     """
 
     config: str
@@ -43,6 +45,8 @@ class Setting:
     least: int = 64
     multiple: int = 32
     once: bool = False
+    steps: tuple[int, int] | None = None
+    published_batch: int | None = None
 
 
 # What can be measured: every alternation with its default arguments, and what is worth it besides.
@@ -155,6 +159,12 @@ def _shapes(cfg: Config, batch: int, size: int) -> list[dict]:
 
 SETTINGS = {
     "swin-classifier": Setting("sidt_swin_t_cifar100.py", 8, 128, _shrink_classifier, _noise),
-    "darts-network": Setting("rarts_darts_cifar10.py", 4, 32, _leave, _noise, 8, 4),
+    "darts-network": Setting(
+        "rarts_darts_cifar10.py",
+        *(4, 32, _leave, _noise, 8, 4),
+        # Half of CIFAR-10 in batches of 64 (Liu et al., ICLR 2019, appendix A.1).
+        steps=(391, 50),
+        published_batch=64,
+    ),
     "detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _leave, _shapes, once=True),
 }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from settings import Search
 from torch.profiler import ProfilerActivity, profile
+
+from steps.settings import Search
 
 _CPU = 0  # "Device Type" in the profiler's events
 
