@@ -2,50 +2,32 @@
 
     python tools/train.py configs/rarts_nats_cifar100.py
 
-Both halves are of the training set: the benchmark's own search code on CIFAR-100 takes the half for
-alpha from the test images, which then measure nothing any more. Alpha: Adam 3e-4, betas (0.5, 0.999), weight decay 1e-3. lambda and
-beta are printed nowhere: 1 and 0.1 are this project's defaults. At the end the log and nats.json in the work dir have the architecture's
-string, its share of skip connections, and the accuracy that NATS-Bench has measured, if its package and
-its files are there (docs/nats-bench.md).
+As on CIFAR-10. Both halves are of the training set: the benchmark's own search code on CIFAR-100 takes
+the half for alpha from the test images, which then measure nothing any more.
 """
 
-_base_ = "./_base_/nats-search_cifar100.py"
+_base_ = "./rarts_nats_cifar10.py"
 
-model = dict(
-    _delete_=True,
-    type="rarts_mm.SearchModel",
-    architecture=_base_.model,
-    space=dict(type="NATSSpace"),
+model = dict(architecture=dict(head=dict(num_classes=100)))
+# Means and deviations of the training images, as in MMPretrain's config of this data set.
+data_preprocessor = dict(
+    num_classes=100, mean=[129.304, 124.070, 112.434], std=[68.170, 65.392, 70.418]
 )
-optim_wrapper = dict(
-    _delete_=True,
-    type="rarts_mm.RARTSOptimWrapper",
-    constructor="rarts_mm.RARTSOptimWrapperConstructor",
-    weights=_base_.optim_wrapper,
-    alternation=dict(type="RARTS"),
-    lam=1.0,
-    beta=0.1,
-    alpha=dict(
-        type="OptimWrapper",
-        optimizer=dict(type="Adam", lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
-    ),
-)
-# Alpha's learning rate stays.
-param_scheduler = dict(
-    _delete_=True, auxiliary=_base_.param_scheduler, primary=_base_.param_scheduler, alpha=[]
-)
-train_cfg = dict(
-    _delete_=True,
-    type="rarts_mm.SearchLoop",
-    max_epochs=_base_.max_epochs,
-    val_interval=5,
-    split=dict(ratio=0.5, seed=0),
-)
-default_hooks = dict(checkpoint=dict(save_best="accuracy/top1", rule="greater"))
+cifar = dict(type="CIFAR100", data_root="data/cifar100")
+train_dataloader = dict(dataset=cifar)
+val_dataloader = dict(dataset=cifar)
+test_dataloader = val_dataloader
 custom_hooks = [
-    dict(type="rarts_mm.LagrangianHook"),
-    dict(type="rarts_mm.ScoreHook"),
-    dict(type="rarts_mm.GenotypeHook", metric="accuracy/top1"),
+    *_base_.custom_hooks[:-1],
     dict(type="rarts_mm.NATSLookUpHook", dataset="cifar100"),
 ]
-model_wrapper_cfg = dict(type="rarts_mm.SearchDistributed")
+
+how_to_get = dict(
+    _delete_=True,
+    **{
+        "data/cifar100": (
+            "Download and unpack CIFAR-100 (161 MB): mkdir -p data/cifar100 && "
+            "curl -L https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz | tar xz -C data/cifar100"
+        ),
+    },
+)

@@ -46,14 +46,17 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
     if not issubclass(found, WidthSpace):
         raise UsageError(f"{config} searches a {kind}, which has no widths to list")
     network = MODELS.build(model)
+    # Backbones freeze stages when they are put into training mode.
+    network.train()
     units, left_out = find_units(network, _EVERYWHERE)
     if not units:
         raise UsageError(
             "nothing in this network can be scored"
             + "".join(f"\n  left out: {layer}" for layer in left_out)
         )
-    chosen = find_units(network, space.get("include", "backbone"), space.get("exclude", ()))[0]
-    scored = {unit.name for unit in chosen}
+    space = SPACES.build(dict(space, type=found))
+    refused = space.refusals(network) if search else {}
+    scored = {unit.name for unit in space.units(network)[0]} - refused.keys()
     everything = count_parameters(network)
     rows = [
         dict(
@@ -79,6 +82,12 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
             "others by model.space=dict(type='WidthSpace', include=[...]), for example "
             "include=['backbone', 'neck']"
         )
+    if refused:
+        notes.append(
+            f"a search in the {found.__name__} refuses this network until model.space.exclude names the "
+            "units that have no scores there:"
+        )
+        notes += [f"  {name}: {reason}" for name, reason in refused.items()]
     notes += [f"left out: {layer}" for layer in left_out]
     return ResultsTable(
         dict(unit=None, kind=None, scores="", parameters="", operations="", share="%", scored=None),

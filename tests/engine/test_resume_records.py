@@ -1,9 +1,12 @@
 """What a search was begun with: recorded, compared on resuming, taken over where it was not given."""
 
 import pytest
+import torch
 from mmengine.hooks import Hook
 
+from rarts_mm.registry import SPACES
 from rarts_mm.search import AUXILIARY, PRIMARY
+from rarts_mm.widths import WidthSpace
 from tests import tiny
 from tests.engine.resuming import assert_same_search, data, load, run
 
@@ -29,6 +32,7 @@ def test_the_record_in_a_checkpoint(begun):
         batch_size=4,
         accumulative_counts=1,
         alternation="RARTS",
+        space="WidthSpace",
         length=3,
         validated=0,
     )
@@ -79,6 +83,31 @@ def test_resuming_with_another_world_size(begun, tmp_path, monkeypatch):
     checkpoint["rarts_mm"]["world_size"] = 8
     with pytest.raises(ValueError, match="world_size was 8, is 1"):
         hook.after_load_checkpoint(runner, checkpoint)
+
+
+class AnotherSpace(WidthSpace):
+    """Whose scores have the same names and sizes, as those of the literal placement can have."""
+
+
+def test_scores_of_another_space_are_refused(begun, tmp_path):
+    """Resumed from, or loaded as a start."""
+    SPACES.register_module(module=AnotherSpace, force=True)
+    try:
+        kinds = dict(type="rarts_mm.SearchModel", space=dict(type="AnotherSpace"))
+        model = dict(kinds, architecture=tiny.architecture(), networks=2)
+        with pytest.raises(ValueError, match="space was WidthSpace, is AnotherSpace"):
+            resume(begun, tmp_path, model=model)
+        checkpoint = str(begun / "epoch_1.pth")
+        with pytest.raises(ValueError, match=r"in a WidthSpace, this one is in a AnotherSpace"):
+            run(tmp_path / "loaded", load_from=checkpoint, model=model)
+    finally:
+        SPACES.module_dict.pop("AnotherSpace")
+    # The same space, or a checkpoint that says nothing of it, will do.
+    run(tmp_path / "same", load_from=checkpoint, epochs=1)
+    content = load(begun / "epoch_1.pth")
+    del content["rarts_mm"]["space"]
+    torch.save(content, tmp_path / "old.pth")
+    run(tmp_path / "old", load_from=str(tmp_path / "old.pth"), epochs=1)
 
 
 class CutOff(Hook):

@@ -45,6 +45,16 @@ def test_a_plain_config_and_what_is_left_out(tmp_path):
     assert "left out: backbone.layer1.0 (InvertedResidual): it has no expansion" in words(out)
 
 
+def test_what_the_space_would_refuse():
+    config = CONFIGS / "sidt_swin_micro_digits.py"
+    space = "model.space.type=BatchNormSpace"
+    status, out, err = run_tool("prune", "--list", config, "--cfg-options", space)
+    assert status == 0, err
+    assert "a search in the BatchNormSpace refuses this network until" in words(out)
+    assert "attn.w_msa: the attention has no batch norm of its own" in words(out)
+    assert "0 units with 0 scores are searched" in words(out)
+
+
 def test_listing_takes_a_config_alone(tmp_path):
     status, _, err = run_tool("prune", "--list", SEARCH, "--ratio", "0.4")
     assert status == 2

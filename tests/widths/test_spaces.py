@@ -118,11 +118,17 @@ def test_what_has_no_norm_of_its_own_or_a_frozen_one_is_refused():
     )
     with pytest.raises(ValueError, match=r"has no batch norm of its own.*exclude=\['stages.0"):
         BatchNormSpace().insert(swin)
+    assert len(BatchNormSpace().refusals(swin)) == 4
     frozen = MODELS.build(dict(NETWORKS["resnet"], frozen_stages=1))
     frozen.train()
-    with pytest.raises(ValueError, match=r"bn1 of layer1.0.conv1 is frozen"):
+    with pytest.raises(ValueError, match=r"layer1.0.conv1: its batch norm bn1 is frozen"):
         BatchNormSpace().insert(frozen)
-    BatchNormSpace(exclude="layer1").insert(frozen)
+    refused = BatchNormSpace().refusals(frozen)
+    assert refused
+    assert all(name.startswith("layer1.") for name in refused)
+    space = BatchNormSpace(exclude="layer1")
+    assert space.refusals(frozen) == {}
+    space.insert(frozen)
 
 
 def literal(name):

@@ -1,6 +1,7 @@
 """What a search was begun with is in every checkpoint, and a resumed one goes on with the same."""
 
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 
 from rarts_mm.datasets import check_same_split
 from rarts_mm.registry import HOOKS
@@ -19,8 +20,8 @@ class SearchRecordHook(Hook):
     Args:
         record: ``split`` (of :func:`rarts_mm.datasets.split_halves`), ``seed``, ``world_size``,
             ``batch_size`` of each half on a process, ``accumulative_counts``, and ``length``, the
-            number of steps in an epoch. The alternation's type and the epoch that was validated last
-            are added.
+            number of steps in an epoch. The types of the alternation and of the space, and the epoch
+            that was validated last, are added.
         strict: whether a difference is an error; otherwise a warning.
 
     Attributes:
@@ -46,9 +47,11 @@ class SearchRecordHook(Hook):
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        saved = checkpoint.get(KEY, {})
         if not runner._resume:
+            self._refuse_other_scores(saved, runner)
             return
-        self.resumed = checkpoint.get(KEY, {})
+        self.resumed = saved
         self.validated = self.resumed.get("validated", self.validated)
         found = _differences(self.resumed, self._current(runner))
         if not found:
@@ -63,8 +66,22 @@ class SearchRecordHook(Hook):
 
     def _current(self, runner) -> dict:
         current = {k: v for k, v in self.record.items() if k != "length"}
-        rule = getattr(runner.optim_wrapper, "alternation", None)
-        return current if rule is None else {**current, "alternation": type(rule).__name__}
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        parts = dict(
+            alternation=getattr(runner.optim_wrapper, "alternation", None),
+            space=getattr(model, "space", None),
+        )
+        return current | {k: type(part).__name__ for k, part in parts.items() if part is not None}
+
+    def _refuse_other_scores(self, saved: dict, runner) -> None:
+        """Names and sizes of scores may fit those of another space, where they mean another thing."""
+        found, wanted = saved.get("space"), self._current(runner).get("space")
+        if found is not None and found != wanted:
+            raise ValueError(
+                f"load_from: the checkpoint is of a search in a {found}, this one is in a {wanted}: its "
+                f"scores would be taken for others. Set model.space.type={found!r}, or start from a "
+                "plain checkpoint"
+            )
 
 
 def _differences(saved: dict, current: dict) -> list[str]:

@@ -1,6 +1,6 @@
 """The scales of batch norms as scores: Network Slimming."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -37,9 +37,21 @@ class BatchNormSpace(WidthSpace):
         super().__init__(include, exclude, 1.0 if init is None else init)
         self.set_scales = init is not None
 
+    def refusals(self, network: nn.Module) -> dict[str, str]:
+        return self._refusals(sites_to_score(network, self.include, self.exclude))
+
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         sites = sites_to_score(network, self.include, self.exclude)
-        norms = {site.unit.name: self._norm(site) for site in sites}
+        for name, reason in self._refusals(sites).items():
+            kind = name.rpartition(".")[2]
+            raise ValueError(
+                f"BatchNormSpace: {name}: {reason}. Leave it out: model.space.exclude=['{name}'], or a "
+                f"pattern such as '*.{kind}'."
+            )
+        norms = {site.unit.name: _norm(site) for site in sites}
+        for name, norm in norms.items():
+            if isinstance(norm, ScoringNorm):
+                raise ValueError(f"The network carries scores already; the first is {name}.")
         alphas = {name: give_scale(norm) for name, norm in norms.items()}
         self.initialise(alphas)
         return alphas
@@ -63,21 +75,24 @@ class BatchNormSpace(WidthSpace):
                 take_scale(norm)
                 site.adapter.insert(site.host, torch.ones_like(norm.weight.detach()))
 
-    def _norm(self, site: Site) -> nn.Module:
-        name, path = site.unit.name, site.adapter.norm(site.host)
-        kind = name.rpartition(".")[2]
-        remedy = f"Leave it out: model.space.exclude=['{name}'], or a pattern such as '*.{kind}'."
-        norm = None if path is None else site.host.get_submodule(path)
-        if norm is None or norm.weight is None:
-            raise ValueError(
-                f"BatchNormSpace: {name} ({site.unit.kind}) has no batch norm of its own, whose scales "
-                f"could score it. {remedy}"
-            )
-        if isinstance(norm, ScoringNorm):
-            raise ValueError(f"The network carries scores already; the first is {name}.")
-        if not norm.weight.requires_grad:
-            raise ValueError(
-                f"BatchNormSpace: the batch norm {path} of {name} is frozen (frozen_stages, "
-                f"norm_cfg.requires_grad), so its scales cannot be searched. {remedy}"
-            )
-        return norm
+    def _refusals(self, sites: Iterable[Site]) -> dict[str, str]:
+        found = {site.unit.name: _refusal(site) for site in sites}
+        return {name: reason for name, reason in found.items() if reason}
+
+
+def _norm(site: Site) -> nn.Module | None:
+    path = site.adapter.norm(site.host)
+    return None if path is None else site.host.get_submodule(path)
+
+
+def _refusal(site: Site) -> str | None:
+    """Why a unit has no batch norm whose scales can be its scores, or None."""
+    norm = _norm(site)
+    if norm is None or norm.weight is None:
+        return f"the {site.unit.kind} has no batch norm of its own, whose scales could score it"
+    if not norm.weight.requires_grad:
+        return (
+            f"its batch norm {site.adapter.norm(site.host)} is frozen (frozen_stages, "
+            "norm_cfg.requires_grad), so that the scales cannot be searched"
+        )
+    return None

@@ -40,6 +40,11 @@ class WidthSpace:
         """The units that are scored in a network, with or without scores, and what is left out."""
         return find_units(network, self.include, self.exclude)
 
+    def refusals(self, network: nn.Module) -> dict[str, str]:
+        """Unit -> why ``insert`` would refuse a network without scores because of it."""
+        del network
+        return {}
+
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Put scores into a network; return alpha by unit name (not registered in the network)."""
         return insert_scores(network, self.include, self.init, self.exclude)
