@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.structures import DataSample
 
@@ -34,7 +35,17 @@ from rarts_mm.files import write_text
 from rarts_mm.registry import MODELS
 from rarts_mm.search import AUXILIARY, PRIMARY
 from sensitivity.page import write_page
-from sensitivity.points import BASELINE, PAPER_MS, SWEEP, Point, Small, Task, base_config, perform
+from sensitivity.points import (
+    BASELINE,
+    PAPER_MS,
+    PAPER_STEPS,
+    SWEEP,
+    Point,
+    Small,
+    Task,
+    base_config,
+    perform,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, what in (
         ("channels", "C of the search network"),
         ("layers", "its cells"),
+        ("nodes", "of a cell"),
         ("size", "side that the digits are enlarged to, in pixels"),
         ("epochs", "of a search"),
     ):
@@ -70,6 +82,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="the latency weights are per ms of networks of this latency, the paper's baseline, so "
         f"that they press as hard on these small ones; 0: per ms as measured (default: {PAPER_MS})",
     )
+    parser.add_argument(
+        "--paper-steps",
+        type=int,
+        default=PAPER_STEPS,
+        help="alpha's learning rates are those of searches of so many steps, the paper's, and larger "
+        f"here in proportion, so that alpha moves as far; 0: as printed (default: {PAPER_STEPS})",
+    )
     parser.add_argument("--repeats", type=int, default=30, help="timed rounds (default: 30)")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: 2)")
     parser.add_argument("--work-dir", default="work_dirs/latency_sensitivity", metavar="DIR")
@@ -78,12 +97,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--out", default=str(ROOT / "docs/results.md"), metavar="FILE", help="the page to write"
     )
     args = parser.parse_args(argv)
-    least = dict(seeds=1, channels=2, layers=3, size=5, epochs=1, repeats=1, workers=1)
+    least = dict(seeds=1, channels=2, layers=3, nodes=1, size=5, epochs=1, repeats=1, workers=1)
     for name, value in least.items():
         if getattr(args, name) < value:
             parser.error(f"--{name} {getattr(args, name)}: give at least {value}")
     if args.paper_ms < 0:
         parser.error(f"--paper-ms {args.paper_ms:g}: give milliseconds, or 0")
+    if args.paper_steps < 0:
+        parser.error(f"--paper-steps {args.paper_steps}: give a number of steps, or 0")
     if not args.out.endswith(".md"):
         parser.error(f"--out {args.out}: give a file whose name ends in .md")
     return args
@@ -145,14 +166,19 @@ def seconds_per_step(small: Small, batches: Iterable[int]) -> dict[int, float]:
     return found
 
 
+def images_of_half(cfg: Config) -> float:
+    """Training images of each half."""
+    root = Path(cfg.train_dataloader.dataset.data_root)
+    return sum(1 for _ in (root / "train").glob("*/*.png")) / 2
+
+
 def tell_time(tasks: Mapping[str, Task], work: Path, workers: int) -> None:
     """Print how long the searches that are left will take."""
     left = [task for folder, task in tasks.items() if not (work / folder / RESULT).is_file()]
     if not left:
         return
     step = seconds_per_step(left[0].small, sorted({task.point.batch for task in left}))
-    root = Path(base_config(left[0].small).train_dataloader.dataset.data_root)
-    half = sum(1 for _ in (root / "train").glob("*/*.png")) / 2
+    half = images_of_half(base_config(left[0].small))
     steps = {batch: math.ceil(half / batch) for batch in step}
     total = sum(t.small.epochs * steps[t.point.batch] * step[t.point.batch] for t in left)
     parts = ", ".join(f"{1000 * s:.0f} ms at batch size {batch}" for batch, s in step.items())
@@ -175,7 +201,7 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     data = args.data and str(Path(args.data).absolute())
-    small = Small(args.channels, args.layers, args.size, args.epochs, data)
+    small = Small(args.channels, args.layers, args.nodes, args.size, args.epochs, data)
     cfg = base_config(small)
     check_files(cfg, ("train",))
     prepare_registries(cfg)
@@ -184,13 +210,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     work = Path(args.work_dir).absolute()
     # Not the seeds and points, which stand in the names of the folders: more may be added.
-    check_identity(work, dict(config=cfg.pretty_text, paper_ms=args.paper_ms))
+    check_identity(
+        work,
+        dict(config=cfg.pretty_text, paper_ms=args.paper_ms, paper_steps=args.paper_steps),
+    )
     table, path = measured_table(work, small, args.repeats)
     mean = mean_latency(table)
     scale = args.paper_ms / mean if args.paper_ms else 1.0
-    print(f"a derived network takes {mean:.3f} ms in the mean; latency weights times {scale:.3g}")
+    steps = small.epochs * math.ceil(images_of_half(cfg) / BASELINE.batch)
+    rate_scale = args.paper_steps / steps if args.paper_steps else 1.0
+    print(
+        f"a derived network takes {mean:.3f} ms in the mean: latency weights times {scale:.3g}; a search "
+        f"takes {steps} steps: alpha's learning rates times {rate_scale:.3g}"
+    )
     tasks = {
-        f"{point}/seed{seed}": Task(point, seed, small, str(path), scale)
+        f"{point}/seed{seed}": Task(point, seed, small, str(path), scale, rate_scale)
         for seed in range(args.seeds)
         for point in points(args.only)
     }
@@ -209,12 +243,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for folder, result in results.items()
     ]
-    content = dict(scale=scale, mean_latency=mean, table=table.to_dict(), runs=runs)
+    content = dict(
+        scale=scale, rate_scale=rate_scale, mean_latency=mean, table=table.to_dict(), runs=runs
+    )
     command = f"python benchmarks/latency_sensitivity.py {' '.join(argv or sys.argv[1:])}".strip()
     page = Path(args.out)
     numbers = page.with_name(f"{page.stem}-latency.json")
     write_text(numbers, json.dumps(content, indent=1) + "\n")
-    write_page(page, runs, table, small, scale, args.only, command)
+    write_page(page, runs, table, small, scale, rate_scale, args.only, command)
     print(f"wrote {page} and {numbers}")
 
 

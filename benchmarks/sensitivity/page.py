@@ -24,6 +24,7 @@ def write_page(
     table: LatencyTable,
     small: Small,
     scale: float,
+    rate_scale: float,
     varied: Sequence[str],
     command: str,
 ) -> None:
@@ -35,6 +36,7 @@ def write_page(
         table: the latency table of the searches.
         small: their size.
         scale: what the latency weights were multiplied by.
+        rate_scale: what alpha's learning rates were multiplied by.
         varied: names of the settings.
         command: what makes the section again.
     """
@@ -46,7 +48,7 @@ def write_page(
     seeds = len({run["task"]["seed"] for run in runs})
     text = "\n".join(
         [
-            _head(runs, table, small, scale, seeds, command),
+            _head(runs, table, small, scale, rate_scale, seeds, command),
             f"![Latency relative to the baseline]({picture.name})\n",
             _table(by_point, varied).markdown(),
             _sentences(by_point, varied, seeds),
@@ -60,6 +62,7 @@ def _head(
     table: LatencyTable,
     small: Small,
     scale: float,
+    rate_scale: float,
     seeds: int,
     command: str,
 ) -> str:
@@ -71,8 +74,8 @@ def _head(
 
 {where["device"].removeprefix("cpu: ")}, {where["threads"]} thread, {where["dtype"]}, one image at a time; torch {where["torch"]}, rarts_mm {where["rarts_mm"]}; {datetime.date.today()}.
 
-IEEE Access 2022, Table 2, at a small size: RARTS on the DARTS space with C = {small.channels} and {small.layers} cells, on the handwritten digits enlarged to {small.size} x {small.size} pixels, {small.epochs} epochs ({runs[0]["steps"]} steps at batch size {runs[0]["task"]["point"]["batch"]}), {seeds} seed{"s" if seeds > 1 else ""}.
-One setting at a time leaves the baseline. The paper's networks take {PAPER_MS} ms, these far less, so that the same weight per millisecond would press less: weights are multiplied by {scale:.4g}{", which makes the mean derived network as slow as the paper's" if scale != 1 else ""}.
+IEEE Access 2022, Table 2, at a small size: RARTS on the DARTS space with C = {small.channels} and {small.layers} cells of {small.nodes} nodes, on the handwritten digits enlarged to {small.size} x {small.size} pixels, {small.epochs} epochs ({runs[0]["steps"]} steps at batch size {runs[0]["task"]["point"]["batch"]}), {seeds} seed{"s" if seeds > 1 else ""}.
+One setting at a time leaves the baseline. The paper's networks take {PAPER_MS} ms, these far less, so that the same weight per millisecond would press less: weights are multiplied by {scale:.4g}{", which makes the mean derived network as slow as the paper's" if scale != 1 else ""}. Alpha's learning rates are multiplied by {rate_scale:.4g}{", as the paper's search has so many times as many steps for alpha to move in" if rate_scale != 1 else ""}. The table has the paper's weights and rates.
 
 *Predicted*: the latency table's times of the chosen operations, over all cells. *Measured*: the derived network with as many channels and cells, with its stem and the convolutions before the operations; all networks in turns.
 """

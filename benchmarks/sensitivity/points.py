@@ -45,6 +45,8 @@ SWEEP: dict[str, dict[float, float]] = {
     "batch": {64: 21.7, 32: 20.1, 16: 16.5},
 }
 PAPER_MS = 21.7
+# 50 epochs over half of CIFAR-10 in batches of 64.
+PAPER_STEPS = 391 * 50
 TITLES = {
     "weight": "latency weight",
     "rate": "alpha's learning rate",
@@ -58,7 +60,7 @@ class Small:
     """What makes the search small.
 
     Attributes:
-        channels, layers: of the search network.
+        channels, layers, nodes: of the search network; the paper's cells have four nodes.
         size: the digits' side after enlarging, in pixels.
         epochs: of the search.
         data: folder of the digits, or None for the config's.
@@ -66,6 +68,7 @@ class Small:
 
     channels: int = 4
     layers: int = 5
+    nodes: int = 2
     size: int = 16
     epochs: int = 15
     data: str | None = None
@@ -81,6 +84,7 @@ class Task:
         small: its size.
         table: latency table's file.
         scale: the table's milliseconds times this are the paper's.
+        rate_scale: what alpha's learning rate is multiplied by, for a search of fewer steps.
     """
 
     point: Point
@@ -88,6 +92,7 @@ class Task:
     small: Small
     table: str
     scale: float
+    rate_scale: float = 1.0
 
 
 def base_config(small: Small) -> Config:
@@ -99,9 +104,11 @@ def base_config(small: Small) -> Config:
         channels=small.channels,
         layers=small.layers,
         in_channels=1,
+        nodes=small.nodes,
     )
-    # Four nodes, and two reductions that double the channels.
-    head = dict(cifar.model.architecture.head.to_dict(), in_channels=16 * small.channels)
+    # Two reductions double the channels.
+    width = 4 * small.nodes * small.channels
+    head = dict(cifar.model.architecture.head.to_dict(), in_channels=width)
     architecture = dict(cifar.model.architecture.to_dict(), backbone=backbone, head=head)
     cfg.model = dict(cifar.model.to_dict(), architecture=architecture)
     cfg.optim_wrapper = cifar.optim_wrapper.to_dict()
@@ -128,7 +135,9 @@ def config_of(task: Task) -> Config:
     """The config of a task's search."""
     cfg = base_config(task.small)
     cfg.train_dataloader.batch_size = task.point.batch
-    cfg.optim_wrapper.alpha.optimizer.update(lr=task.point.rate, weight_decay=task.point.decay)
+    cfg.optim_wrapper.alpha.optimizer.update(
+        lr=task.point.rate * task.rate_scale, weight_decay=task.point.decay
+    )
     cfg.optim_wrapper.penalty = dict(
         type="LatencyPenalty", latencies=task.table, gamma=task.point.weight * task.scale
     )

@@ -80,7 +80,9 @@ def test_the_page_says_what_the_runs_say(module, tmp_path):
     measured = dict(device="cpu: Z80", threads=1, dtype="float32", torch="2", rarts_mm="0")
     table = LatencyTable({}, {}, measured, ())
     small = points.Small(size=12)
-    module("sensitivity.page").write_page(page, runs, table, small, 3.5, ["batch"], "the command")
+    module("sensitivity.page").write_page(
+        page, runs, table, small, 3.5, 163.0, ["batch"], "the command"
+    )
     text = page.read_text()
     # Student's t of one degree of freedom is 12.7062 at 97.5 %; the standard errors are 1 and 0.
     assert "| 64 | 5.00 ± 12.71 | 50.00 ± 127.06 | 1.00 | 1.00 | 25% |" in text
@@ -92,6 +94,7 @@ def test_the_page_says_what_the_runs_say(module, tmp_path):
     )
     assert "    the command\n\nZ80, 1 thread" in text
     assert "multiplied by 3.5" in text
+    assert "rates are multiplied by 163" in text
     assert (tmp_path / "results-latency.png").stat().st_size > 10_000
 
 
@@ -109,6 +112,7 @@ def test_a_tiny_sweep(module, few, tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / "docs" / "results-latency.json").read_text())
     table = LatencyTable.read(tmp_path / "work" / "latencies.json")
     assert content["table"] == json.loads(json.dumps(table.to_dict()))
+    assert content["rate_scale"] == 391 * 50 / 2
     assert content["scale"] == pytest.approx(21.7 / command.mean_latency(table))
     assert [run["task"]["point"]["weight"] for run in content["runs"]] == [2e-3, 2e-2, 2e-4]
     for run in content["runs"]:
@@ -138,13 +142,15 @@ def test_a_tiny_sweep(module, few, tmp_path, monkeypatch, capsys):
 
 def test_searches_differ_in_what_their_point_says(module):
     points = module("sensitivity.points")
-    task = points.Task(points.Point(2e-4, 3e-5, 1e-2, 16), 7, points.Small(size=12), "t.json", 3.0)
+    task = points.Task(
+        points.Point(2e-4, 3e-5, 1e-2, 16), 7, points.Small(size=12), "t.json", 3.0, 2.0
+    )
     cfg = points.config_of(task)
     assert cfg.optim_wrapper.penalty == dict(
         type="LatencyPenalty", latencies="t.json", gamma=2e-4 * 3.0
     )
     alpha = cfg.optim_wrapper.alpha.optimizer
-    assert (alpha.type, alpha.lr, alpha.weight_decay) == ("Adam", 3e-5, 1e-2)
+    assert (alpha.type, alpha.lr, alpha.weight_decay) == ("Adam", 6e-5, 1e-2)
     assert cfg.train_dataloader.batch_size == 16
     assert cfg.train_cfg.split.seed == cfg.randomness.seed == 7
     (resize,) = [t for t in cfg.train_dataloader.dataset.pipeline if t.type == "Resize"]
@@ -157,6 +163,7 @@ def test_searches_differ_in_what_their_point_says(module):
         (["--seeds", "0"], "--seeds 0: give at least 1"),
         (["--only", "width"], "invalid choice: 'width'"),
         (["--paper-ms", "-1"], "--paper-ms -1"),
+        (["--paper-steps", "-1"], "--paper-steps -1"),
         (["--out", "page.txt"], "ends in .md"),
     ],
 )
