@@ -44,14 +44,17 @@ demo: setup
 	env -u OMP_NUM_THREADS $(RUN) tools/compress.py configs/sidt_swin_micro_shapes.py \
 	    --ratio 0.4 $(DEMO_ARGS)
 
+# What is done is not done again; after a change of the configs, remove the folder first.
 CELLS := work_dirs/demo-cells
 # One thread each: operations of so few pixels are no work for two.
 demo-cells: export OMP_NUM_THREADS := 1
 demo-cells: setup
 	$(RUN) tools/make_digits.py
-	$(RUN) tools/train.py configs/rarts_darts_digits.py --work-dir $(CELLS)
+	test -f $(CELLS)/genotype.json || \
+	    $(RUN) tools/train.py configs/rarts_darts_digits.py --work-dir $(CELLS) --resume
 	$(RUN) tools/derive.py $(CELLS) --network configs/darts_retrain_digits.py --out $(CELLS)/derived
-	$(RUN) tools/train.py $(CELLS)/derived/retrain.py
+	test -f $(CELLS)/derived/retrain/last_checkpoint || \
+	    $(RUN) tools/train.py $(CELLS)/derived/retrain.py --resume
 	$(RUN) tools/test.py $(CELLS)/derived/retrain.py $$(cat $(CELLS)/derived/retrain/last_checkpoint)
 	@echo "the cells: $(CELLS)/derived/cells.png (.svg, genotype.json)"
 

@@ -4,7 +4,8 @@ r"""A small network of derived cells on real handwritten digits, from scratch: C
     python tools/derive.py work_dirs/rarts_darts_digits --network configs/darts_retrain_digits.py
     python tools/train.py work_dirs/rarts_darts_digits/derived_darts_retrain_digits/retrain.py
 
-The genotype is a place holder with two nodes a cell, as that search has; any other will do. The recipe of
+The genotype is a place holder with two nodes a cell, as that search has. tools/derive.py fills in another,
+and the head's in_channels with it: 8 C for two nodes, 16 C for four. The recipe of
 darts_retrain_cifar10.py without what needs larger images, the auxiliary tower and cutout, and without
 drop path: 50 epochs are few.
 """

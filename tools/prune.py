@@ -54,8 +54,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     asked = args.ratio or args.params or args.flops
     if args.list:
-        if args.config is None or args.checkpoint or asked or args.curve:
-            parser.error("--list takes CONFIG and nothing to prune: tools/prune.py --list CONFIG")
+        others = {k for k, v in vars(args).items() if v != parser.get_default(k)}
+        if args.config is None or others - {"list", "config", "cfg_options"}:
+            parser.error(
+                "--list takes CONFIG and nothing to prune (only --cfg-options besides): tools/prune.py --list CONFIG"
+            )
         return args
     if (args.config is None) != (args.checkpoint is None):
         parser.error("give both CONFIG and CHECKPOINT, or neither for the newest search")

@@ -67,9 +67,9 @@ class Small:
     """
 
     channels: int = 4
-    layers: int = 5
+    layers: int = 3
     nodes: int = 2
-    size: int = 16
+    size: int = 8
     epochs: int = 15
     data: str | None = None
 

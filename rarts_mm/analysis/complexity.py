@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .evaluating import evaluating
+from .samples import detection_sample, image_channels
 from .stand_ins import put_stand_ins
 
 # The whole model, in Complexity's tables.
@@ -92,7 +93,7 @@ def count_flops(model: nn.Module, size: tuple[int, int]) -> Complexity:
             network(images)
 
     try:
-        flops = _count(model, forward, (1, _channels(model), height, width))
+        flops = _count(model, forward, (1, image_channels(model), height, width))
     # What hosts raise when a size does not suit them.
     except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -233,18 +234,6 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _channels(model: nn.Module) -> int:
-    """Channels of the images that a model takes."""
-    means = getattr(getattr(model, "data_preprocessor", None), "mean", None)
-    if means is not None:
-        return means.numel()
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    # Some rearrange pixels into channels before their first convolution.
-    if first is None or (isinstance(model, BaseModel) and first.in_channels > 4):
-        return 3
-    return first.in_channels
-
-
 def _is_two_stage(model: nn.Module) -> bool:
     return isinstance(model, BaseModel) and getattr(model, "roi_head", None) is not None
 
@@ -253,8 +242,6 @@ def _samples(model: nn.Module, height: int, width: int) -> list | None:
     """What a detector's forward may ask about the image."""
     if not type(model).__module__.startswith("mmdet.") and not hasattr(model, "bbox_head"):
         return None
-    from .samples import detection_sample
-
     sample = detection_sample(height, width)
     sample.set_metainfo({"batch_input_shape": (height, width)})
     return [sample]

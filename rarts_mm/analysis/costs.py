@@ -11,7 +11,7 @@ from rarts_mm.widths.scores import EVERYWHERE, locate
 from rarts_mm.widths.unit import Unit
 
 from .complexity import WHOLE, Complexity, count_flops
-from .tables import ResultsTable
+from .tables import COUNT, ResultsTable, count_format
 
 # Below this share of the whole model's multiply-adds, what pruning can save is small.
 SMALL_SHARE = 0.2
@@ -75,9 +75,10 @@ class CostTable:
         # Zero only for a model without any product, such as an empty one.
         weights = part.parameters_before / max(whole.parameters_before, 1)
         saved = (whole.flops_before - whole.flops_after) / max(whole.flops_before, 1)
+        write = count_format(whole.flops_before)
         text = (
             f"The pruned part holds {part.share_before:.1%} of the whole model's FLOPs "
-            f"({part.flops_before / 1e9:.2f} of {whole.flops_before / 1e9:.2f} G) and "
+            f"({write(part.flops_before)} of {write(whole.flops_before)}) and "
             f"{weights:.1%} of its parameters; this pruning saves {saved:.1%} of all FLOPs."
         )
         if self.is_small:
@@ -93,10 +94,10 @@ class CostTable:
         height, width = self.size
         columns = {
             "part": None,
-            "params before": "M",
-            "params after": "M",
-            "FLOPs before": "G",
-            "FLOPs after": "G",
+            "params before": COUNT,
+            "params after": COUNT,
+            "FLOPs before": COUNT,
+            "FLOPs after": COUNT,
             "share before": "%",
             "share after": "%",
         }

@@ -14,7 +14,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from .evaluating import evaluating
-from .samples import detection_sample, synthetic_image
+from .samples import detection_sample, image_channels, synthetic_image
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def latency_of_models(
 
     For a detector or classifier of an OpenMMLab library this is the real prediction: ``test_step``,
     with normalisation, box selection and masks; other modules are called on a batch of images. All
-    get the same images, uint8 for the former. Models run in evaluation mode, afterwards they are in
+    get the same images, in colour or grey as they take them, uint8 for the former. Models run in evaluation mode, afterwards they are in
     the mode they were in.
 
     Args:
@@ -136,7 +136,7 @@ def latency_of_models(
 
 def _prediction(model: nn.Module, size: tuple[int, int], batch: int) -> Callable[[], object]:
     height, width = size
-    image = synthetic_image(height, width)
+    image = synthetic_image(height, width, image_channels(model))
     if not isinstance(model, BaseModel):
         parameter = next(model.parameters())
         images = (image.to(parameter) / 127.5 - 1).repeat(batch, 1, 1, 1)

@@ -1,8 +1,9 @@
 """Made-up images, as a model's own data pipeline would hand them over."""
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def detection_sample(height: int, width: int) -> BaseDataElement:
@@ -26,3 +27,15 @@ def synthetic_image(height: int, width: int, channels: int = 3) -> Tensor:
     coarse = torch.rand(1, channels, height // 16 + 2, width // 16 + 2, generator=generator)
     image = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     return (255 * image[0]).to(torch.uint8)
+
+
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a model takes: 3, or 1 where it reads grey ones."""
+    means = getattr(getattr(model, "data_preprocessor", None), "mean", None)
+    if means is not None:
+        return means.numel()
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    # Some rearrange pixels into channels before their first convolution.
+    if first is None or (isinstance(model, BaseModel) and first.in_channels > 4):
+        return 3
+    return first.in_channels

@@ -18,13 +18,23 @@ Format = Callable[[Any], str] | str | None
 
 # Unit of a column -> how a value, given in the unit on the right, is written.
 UNITS: dict[str, Callable[[Any], str]] = {
-    "M": lambda value: f"{value / 1e6:,.2f} M",  # a count
-    "G": lambda value: f"{value / 1e9:,.2f} G",  # a count
     "%": lambda value: f"{100 * value:.1f} %",  # a share
     "points": lambda value: f"{value:.2f}",  # percentage points already
     "ms": lambda value: f"{value:.2f} ms",  # milliseconds
     "": lambda value: f"{value:,}",  # a plain number
 }
+
+
+# Written alike in the whole column, in what suits the largest.
+COUNT = "n"
+
+
+def count_format(largest: float) -> Callable[[float], str]:
+    """How counts up to ``largest`` are written: ``85.63 M``, ``0.32 G``, ``18.72 K``, ``416``."""
+    for least, factor, letter in ((1e8, 1e9, "G"), (1e5, 1e6, "M"), (1e3, 1e3, "K")):
+        if largest >= least:
+            return lambda value: f"{value / factor:,.2f} {letter}"
+    return "{:,}".format
 
 
 @dataclass
@@ -33,7 +43,7 @@ class ResultsTable:
 
     Args:
         columns: Name of a column -> its format: a function that makes a string of a value; or a
-            unit, one of ``'M'`` and ``'G'`` (values are plain counts), ``'%'`` (values are shares
+            unit, one of ``'n'`` (values are plain counts, written in K, M or G), ``'%'`` (values are shares
             of 1), ``'points'``, ``'ms'`` (values are milliseconds) and ``''`` (a number with its
             thousands apart); or None for text. Columns without a format are aligned to the left.
         rows: Each a mapping with some of the columns as keys, or a sequence with a value for each
@@ -53,20 +63,28 @@ class ResultsTable:
     def __post_init__(self) -> None:
         self.columns = dict(self.columns)
         for name, spec in self.columns.items():
-            if isinstance(spec, str) and spec not in UNITS:
+            if isinstance(spec, str) and spec not in {*UNITS, COUNT}:
                 raise ValueError(
                     f"Column {name!r} has the unit {spec!r}; known are "
-                    f"{', '.join(map(repr, UNITS))}. Give a function for any other format."
+                    f"{', '.join(map(repr, [COUNT, *UNITS]))}. Give a function for any other format."
                 )
         self.notes = [self.notes] if isinstance(self.notes, str) else list(self.notes)
         self.rows = [self._row(row) for row in self.rows]
 
     def cells(self) -> list[list[str]]:
         """The rows, formatted."""
+        formats = {name: self._format(name, spec) for name, spec in self.columns.items()}
         return [
-            [self._cell(spec, row[name]) for name, spec in self.columns.items()]
+            ["–" if row[name] is None else write(row[name]) for name, write in formats.items()]
             for row in self.rows
         ]
+
+    def _format(self, name: str, spec: Format) -> Callable[[Any], str]:
+        if spec is None:
+            return str
+        if spec == COUNT:
+            return count_format(max((row[name] or 0 for row in self.rows), default=0))
+        return UNITS[spec] if isinstance(spec, str) else spec
 
     def print(self, console: Console | None = None) -> None:
         """Write the table to the screen, or to ``console``."""
@@ -140,14 +158,6 @@ class ResultsTable:
                 f"{list(row)} for {list(self.columns)}."
             )
         return dict(zip(self.columns, row, strict=True))
-
-    @staticmethod
-    def _cell(spec: Format, value: Any) -> str:
-        if value is None:
-            return "–"
-        if spec is None:
-            return str(value)
-        return UNITS[spec](value) if isinstance(spec, str) else spec(value)
 
 
 def _markdown_row(cells) -> str:

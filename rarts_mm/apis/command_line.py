@@ -28,6 +28,13 @@ class CfgOptions(DictAction):
         for pair in values:
             if "=" not in pair:
                 parser.error(f"{option_string} takes KEY=VALUE, got {pair!r}")
+            key, _, value = pair.partition("=")
+            # MMEngine's reader would make text of it, or recurse without end.
+            if "dict(" in value or "{" in value:
+                parser.error(
+                    f"{option_string} {pair}: a dict is given key by key, such as {key}.type=NAME "
+                    f"{key}.OTHER=VALUE"
+                )
         super().__call__(parser, namespace, values, option_string)
 
 

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import find_latest_checkpoint
 
 from rarts_mm.analysis import ResultsTable, count_flops, environment, latency_of_models
+from rarts_mm.analysis.tables import COUNT
 from rarts_mm.files import digest, write_text
 from rarts_mm.models.swin_release import convert_on_load
 
@@ -273,5 +274,5 @@ def _table(models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]
         + ", ".join(f"{k} {v}" for k, v in where.items()),
     ]
     columns = {name: metric_format(name) for name in rows[0]}
-    columns.update({"model": None, "parameters": "M", "FLOPs": "G", "latency": "ms"})
+    columns.update({"model": None, "parameters": COUNT, "FLOPs": COUNT, "latency": "ms"})
     return ResultsTable(columns, rows, title="Results", notes=notes)

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from rich.progress import track
 
 from rarts_mm.analysis import ResultsTable, plot_curve
+from rarts_mm.analysis.tables import COUNT
 from rarts_mm.analysis.width_costs import parameter_cost
 from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import masked, scores_of
@@ -82,7 +83,7 @@ def draw_curve(
         parameters = cost({name: len(index) for name, index in kept.items()})
         rows.append({"ratio": ratio, "parameters": parameters, **metrics[-1]})
     table = ResultsTable(
-        {"ratio": "%", "parameters": "M", **{name: metric_format(name) for name in metrics[0]}},
+        {"ratio": "%", "parameters": COUNT, **{name: metric_format(name) for name in metrics[0]}},
         rows,
         title="Masked network, before slicing and fine-tuning",
         notes=[

@@ -1,5 +1,6 @@
 """From a finished topology search to the network that is trained next."""
 
+import copy
 import json
 import shlex
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import Tensor
 
 from rarts_mm.analysis import ResultsTable
@@ -213,7 +215,9 @@ def _derive(search: Config, state: dict[str, Tensor], checkpoint: Path) -> Archi
     try:
         return SPACES.build(search.model.space).derive(alphas)
     except ValueError as error:
-        raise UsageError(f"checkpoint {checkpoint}: {error}") from error
+        raise UsageError(
+            f"checkpoint {checkpoint}: {error}. Give a checkpoint of the search in {search.filename}"
+        ) from error
 
 
 def _latency_table(
@@ -221,22 +225,23 @@ def _latency_table(
 ) -> tuple[LatencyTable | None, str | None]:
     """The table that was asked for, or that of the search's penalty; without one, why there is none."""
     if asked is not None:
-        return _read_table(asked, architecture), None
-    penalties = search.optim_wrapper.get("penalty") or []
+        return _read_table(asked, search, architecture), None
+    penalties = (search.get("optim_wrapper") or {}).get("penalty") or []
     for penalty in penalties if isinstance(penalties, list) else [penalties]:
         file = penalty.get("latencies")
         if isinstance(file, str):
             try:
-                return _read_table(file, architecture), None
+                return _read_table(file, search, architecture), None
             except UsageError as error:
                 # Nobody asked for it here.
                 return None, f"latency not measured: {error}"
     return None, None
 
 
-def _read_table(path: str | Path, architecture: Architecture) -> LatencyTable:
+def _read_table(path: str | Path, search: Config, architecture: Architecture) -> LatencyTable:
     try:
         table = LatencyTable.read(path)
+        table.check(MODELS.build(copy.deepcopy(search.model.architecture)))
         table.predict(architecture)
         check_device(table.measured["device"].partition(":")[0])
     except ValueError as error:

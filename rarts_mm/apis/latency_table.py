@@ -9,9 +9,10 @@ from mmengine.config import Config
 from torch import nn
 
 from rarts_mm.cells.latency_table import LatencyTable, measure_table
-from rarts_mm.cells.places import find_search_network
+from rarts_mm.cells.places import find_search_network, identity_of
 from rarts_mm.registry import MODELS
 from rarts_mm.search import AUXILIARY
+from rarts_mm.search.penalties.latency import differences
 
 from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
@@ -48,7 +49,8 @@ def make_latency_table(
         The table and its file.
 
     Raises:
-        UsageError: no topology search, no such device, a size that is unknown or does not fit.
+        UsageError: no topology search, no such device, a size that is unknown or does not fit, a table
+            of other settings at the default place.
     """
     _check_numbers(batch, repeats, size)
     check_device(device)
@@ -60,10 +62,13 @@ def make_latency_table(
             f"{config} does not say how large its images are (no transform of train_dataloader fixes a "
             "size); give it: --input-size 32"
         )
+    asked = out is not None
     out = Path(out or Path("work_dirs", "latency", f"{Path(config).stem}_{device}.json"))
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; give the name of a JSON file")
     with torch_threads(threads):
+        if out.is_file() and not asked:
+            _check_same(out, network, size, batch)
         try:
             table = measure_table(network, size, batch, repeats, progress=progress)
         except ValueError as error:
@@ -105,6 +110,23 @@ def _check_numbers(batch: int, repeats: int, size: Sequence[int] | None) -> None
         raise UsageError(
             f"--input-size {' '.join(map(str, size))}: give a side in pixels, or height and width, from "
             "1 on"
+        )
+
+
+def _check_same(path: Path, network: nn.Module, size: tuple[int, int], batch: int) -> None:
+    """The table that lies at the default place must be of the same settings to be measured anew."""
+    try:
+        table = LatencyTable.read(path)
+        odd = differences(table.network, identity_of(network, size))
+    except ValueError as error:
+        odd = str(error)
+    else:
+        for name, here in (("batch_size", batch), ("threads", torch.get_num_threads())):
+            if (there := table.measured[name]) != here:
+                odd += f"{'; ' * bool(odd)}{name}: {there} in the table, {here} here"
+    if odd:
+        raise UsageError(
+            f"{path} holds another measurement ({odd}); write elsewhere with --out FILE, or remove it"
         )
 
 

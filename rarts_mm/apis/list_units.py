@@ -1,10 +1,13 @@
 """What a config's network offers to a width search."""
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.registry import MODELS
 
 from rarts_mm.analysis import ResultsTable, count_parameters
+from rarts_mm.models import SearchModel
 from rarts_mm.registry import SPACES
 from rarts_mm.widths import WidthSpace, find_units
 
@@ -12,6 +15,18 @@ from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
 
 _EVERYWHERE = ""
+
+
+def _check_keys(model: Mapping) -> None:
+    """What training would refuse is refused here, too."""
+    if not isinstance(model.get("space") or {}, Mapping):
+        raise UsageError(
+            f"model.space={model['space']!r} must be a dict, such as dict(type='WidthSpace'); on a "
+            "command line model.space.type=WidthSpace"
+        )
+    known = {*inspect.signature(SearchModel).parameters, "type", "_scope_"}
+    if odd := sorted(set(model) - known):
+        raise UsageError(f"unknown key model.{odd[0]} of a SearchModel; known are {sorted(known)}")
 
 
 def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
@@ -35,6 +50,8 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
         raise UsageError(f"{config} has no model to look into")
     prepare_registries(cfg)
     search = is_search(cfg)
+    if search:
+        _check_keys(cfg.model)
     model = cfg.model.architecture if search else cfg.model
     space = (cfg.model.get("space") or {}) if search else {}
     kind = space.get("type", "WidthSpace")
@@ -75,12 +92,13 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
         f"{len(inside)} units with {sum(r['scores'] for r in inside):,} scores are searched; they "
         f"write or read {sum(r['share'] for r in inside):.0%} of {everything / 1e6:.2f} M parameters "
         "(weights between two units count twice)",
-        "parameters and operations (multiply-adds per position) are those of one dimension",
+        "parameters and operations (multiply-adds per position) are those of one dimension; share: of "
+        "the network's parameters, all dimensions of the unit",
     ]
     if len(inside) < len(rows):
         notes.append(
-            "others by model.space=dict(type='WidthSpace', include=[...]), for example "
-            "include=['backbone', 'neck']"
+            "others by model.space.include (and fewer by model.space.exclude), for example --cfg-options "
+            "\"model.space.include=['backbone','neck']\""
         )
     if refused:
         notes.append(

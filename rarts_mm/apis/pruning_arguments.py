@@ -35,7 +35,7 @@ def add_pruning_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument(
         "--of",
         choices=["backbone", "model"],
-        help="what the budget counts; default: the backbone, if all scores lie there",
+        help="what the budget counts; default: the backbone, if every score costs something there",
     )
     asked.add_argument(
         "--input-size",

@@ -17,6 +17,7 @@ from torch import nn
 
 from rarts_mm.analysis import Latency, environment, measure_latency
 from rarts_mm.files import write_text
+from rarts_mm.search.penalties.latency import differences
 from rarts_mm.version import __version__
 
 from .architecture import Architecture
@@ -25,6 +26,7 @@ from .places import (
     chosen_edges,
     edge_counts,
     find_places,
+    find_search_network,
     identity_of,
     input_shapes,
 )
@@ -111,8 +113,16 @@ class LatencyTable:
             return table
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
-                f"{path} is no latency table of tools/latency_table.py: {type(error).__name__}: {error}"
+                f"{path} is no latency table ({type(error).__name__}: {error}); measure one: python "
+                "tools/latency_table.py CONFIG"
             ) from error
+
+    def check(self, model: nn.Module) -> None:
+        """Raise a ValueError unless the table is of the search network in this model."""
+        network = find_search_network(model)
+        size = tuple(self.network["input_size"])
+        if odd := differences(self.network, identity_of(network, size)):
+            raise ValueError(f"it is of another network than the one that was searched ({odd})")
 
     def predict(self, architecture: Architecture) -> dict[str, float]:
         """Latency of the chosen operations of a derived network, in ms, by kind of cell.

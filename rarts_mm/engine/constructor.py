@@ -2,11 +2,12 @@
 
 import copy
 import inspect
+from collections.abc import Mapping
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import OPTIMIZERS
+from mmengine.registry import OPTIMIZERS, Registry
 from torch import nn
 
 from rarts_mm.cells.places import searched_network
@@ -91,10 +92,10 @@ class RARTSOptimWrapperConstructor:
                 "optim_wrapper.weights is missing: give the base config's optim_wrapper, "
                 "weights=_base_.optim_wrapper"
             )
-        _check_known("alternation", cfg["alternation"].get("type"), ALTERNATIONS)
+        _check_known("alternation", cfg["alternation"], ALTERNATIONS)
         penalties = cfg.get("penalty") or []
-        for penalty in [penalties] if isinstance(penalties, dict) else penalties:
-            _check_known("penalty", penalty.get("type"), PENALTIES)
+        for penalty in penalties if isinstance(penalties, list | tuple) else [penalties]:
+            _check_known("penalty", penalty, PENALTIES)
 
     def _check_model(self, rule, model: nn.Module) -> None:
         name = type(rule).__name__
@@ -146,10 +147,25 @@ class RARTSOptimWrapperConstructor:
             )
 
 
-def _check_known(what: str, kind: object, registry) -> None:
-    if kind is None or (isinstance(kind, str) and registry.get(kind) is None):
-        known = sorted(registry.module_dict)
-        raise ValueError(f"unknown {what} {kind!r}; known are {known}")
+def _check_known(what: str, cfg: object, registry: Registry) -> None:
+    if not isinstance(cfg, Mapping):
+        raise ValueError(
+            f"optim_wrapper.{what}={cfg!r} must be a dict with a type, such as "
+            f"dict(type={sorted(registry.module_dict)[0]!r}); on a command line "
+            f"optim_wrapper.{what}.type=..."
+        )
+    kind = cfg.get("type")
+    found = registry.get(kind) if isinstance(kind, str) else kind
+    if found is None:
+        raise ValueError(f"unknown {what} {kind!r}; known are {sorted(registry.module_dict)}")
+    parameters = inspect.signature(found).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    if odd := sorted(set(cfg) - {*parameters, "type", "_scope_"}):
+        raise ValueError(
+            f"unknown key {odd[0]!r} of optim_wrapper.{what} ({found.__name__}); known are "
+            f"{sorted(parameters)}"
+        )
 
 
 def _without_amp(weights: dict) -> tuple[dict, dict | None]:

@@ -84,6 +84,21 @@ def test_classifiers_predict_and_other_modules_run(classifier):
     assert calls == 2 * [((2, 3, 224, 224), torch.float64)]
 
 
+def test_models_of_grey_images_get_grey_ones(monkeypatch):
+    """By their preprocessor's means, or by their first convolution."""
+    from mmpretrain.models import ImageClassifier
+
+    grey = ImageClassifier(
+        backbone=dict(type="rarts_mm.PreResNet", depth=11, base_channels=4, in_channels=1),
+        neck=dict(type="GlobalAveragePooling"),
+        head=dict(type="LinearClsHead", num_classes=3, in_channels=64),
+        data_preprocessor=dict(mean=[78.0], std=[96.0], to_rgb=False),
+    )
+    other = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
+    found = latency_of_models(dict(grey=grey, other=other), (8, 8), batch=2, repeats=1, warmup=0)
+    assert all(latency.median > 0 for latency in found.values())
+
+
 def test_environment():
     where = json.loads(json.dumps(environment(nn.Linear(2, 2).double())))
     assert where["device"].startswith("cpu: ")

@@ -11,8 +11,8 @@ from rarts_mm.analysis import ResultsTable
 COLUMNS = {
     "model": None,
     "mAP": lambda value: f"{100 * value:.1f}",
-    "parameters": "M",
-    "FLOPs": "G",
+    "parameters": "n",
+    "FLOPs": "n",
     "removed": "%",
     "latency": "ms",
 }
@@ -36,6 +36,21 @@ def test_formats(table):
         ["base|line [1]", "50.6", "85.63 M", "–", "–", "12.35 ms"],
         ["40 %", "49.2", "74.00 M", "708.18 G", "40.0 %", "10.00 ms"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "written"),
+    [
+        ([416, 7], ["416", "7"]),
+        ([18_720, 120], ["18.72 K", "0.12 K"]),
+        ([316_000, 99_000, None], ["0.32 M", "0.10 M", "–"]),
+        ([5_380_000_000, 320_000_000], ["5.38 G", "0.32 G"]),
+        ([], []),
+    ],
+)
+def test_counts_of_a_column_are_written_alike(counts, written):
+    table = ResultsTable({"FLOPs": "n"}, [[count] for count in counts])
+    assert [cell for (cell,) in table.cells()] == written
 
 
 def test_markdown(table):

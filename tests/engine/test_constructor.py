@@ -58,6 +58,16 @@ def moved(model, wrapper, prefixes):
         (dict(penalty=dict(type="L2")), r"unknown penalty 'L2'; known are .*'L1Penalty'"),
         (dict(penalty=[dict(type="L1Penalty"), dict(type="L0")]), "unknown penalty 'L0'"),
         (dict(penalty=dict(type="L1Penalty", gamma=-1.0)), "gamma must be a finite number >= 0"),
+        (dict(alternation="Joint"), "alternation='Joint' must be a dict.*alternation.type=..."),
+        (dict(penalty="L1Penalty"), "penalty='L1Penalty' must be a dict"),
+        (
+            dict(penalty=dict(type="L1Penalty", gama=1.0)),
+            r"unknown key 'gama' of optim_wrapper.penalty \(L1Penalty\); known are \['gamma'\]",
+        ),
+        (
+            dict(alternation=dict(type="RARTS", xi=1.0)),
+            "unknown key 'xi' of optim_wrapper.alternation",
+        ),
         (dict(lam=-0.5), "lambda of the Lagrangian"),
         (dict(beta=float("nan")), "beta of the Lagrangian"),
         (dict(coupling="both"), r"coupling must be one of .*'decoupled'"),

@@ -57,6 +57,12 @@ def test_another_size_and_the_default_place(config, tmp_path, monkeypatch):
     assert str(out) == "work_dirs/latency/small_cells_cpu.json"
     assert table == LatencyTable.read(tmp_path / out)
     assert table.network["input_size"] == [9, 12]
+    # The same settings again, but not others.
+    make_latency_table(config, size=(9, 12), repeats=1)
+    for settings in (dict(size=(8, 8)), dict(size=(9, 12), batch=2)):
+        with pytest.raises(ValueError, match=r"holds another measurement \(.*--out FILE"):
+            make_latency_table(config, repeats=1, **settings)
+    assert LatencyTable.read(out).network["input_size"] == [9, 12]
 
 
 def test_the_report_predicts_and_measures(table, tmp_path):
@@ -163,11 +169,18 @@ def test_a_derivation_without_a_table_that_fits(config, table, tmp_path):
     assert not (folder / "derived_cifar" / "latency.json").exists()
 
     smaller = search_with(tmp_path / "two-nodes", config, edges=5)
-    status, text, err = run_tool("derive", smaller, "--latency", table[1], *SMALLER)
+    status, _, err = run_tool("derive", smaller, "--latency", table[1], *SMALLER)
     assert status == 2
     for part in ("--latency", "14 (normal), 14 (reduce) edges", "5 (normal), 5 (reduce)"):
         assert part in err
     assert not (smaller / "derived_cifar").exists()
+
+    wider = search_with(tmp_path / "wider", config)
+    text = (wider / "search.py").read_text().replace("channels=2", "channels=4")
+    (wider / "search.py").write_text(text.replace("in_channels=32", "in_channels=64"))
+    status, _, err = run_tool("derive", wider, "--latency", table[1], *SMALLER)
+    assert status == 2
+    assert "channels: 2 in the table, 4 here" in err
 
 
 @pytest.mark.parametrize(

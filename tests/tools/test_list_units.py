@@ -1,5 +1,9 @@
 """``tools/prune.py --list``: what can be scored in a config's network."""
 
+import re
+
+import pytest
+
 from tests.conftest import CONFIGS, run_tool
 
 SEARCH = CONFIGS / "sidt_swin_micro_shapes.py"
@@ -53,6 +57,28 @@ def test_what_the_space_would_refuse():
     assert "a search in the BatchNormSpace refuses this network until" in words(out)
     assert "attn.w_msa: the attention has no batch norm of its own" in words(out)
     assert "0 units with 0 scores are searched" in words(out)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.spac.exclude=foo", "unknown key model.spac of a SearchModel"),
+        ("model.space=WidthSpace", "must be a dict.*model.space.type=WidthSpace"),
+        ("model.space.inclde=backbone", "inclde"),
+        ("model.space=dict(type='WidthSpace',exclude=['*.bn7'])", "key by key"),
+    ],
+)
+def test_settings_that_a_search_would_refuse(option, message):
+    status, _, err = run_tool("prune", "--list", SEARCH, "--cfg-options", option)
+    assert status == 2
+    assert re.search(message, words(err))
+
+
+@pytest.mark.parametrize("others", [("--scratch",), ("--round-to", 8), ("--keep", "mean")], ids=str)
+def test_options_of_a_pruning_are_no_part_of_a_list(others):
+    status, _, err = run_tool("prune", "--list", SEARCH, *others)
+    assert status == 2
+    assert "nothing to prune" in err
 
 
 def test_listing_takes_a_config_alone(tmp_path):

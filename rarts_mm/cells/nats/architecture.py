@@ -62,6 +62,8 @@ class NATSArchitecture:
                 raise ValueError(
                     "architecture: a mapping must have the one key 'architecture', got "
                     f"{sorted(architecture)}"
+                    + " (a genotype of DARTS cells, which are not in NATS-Bench)"
+                    * ("normal" in architecture)
                 )
             architecture = architecture["architecture"]
         if not isinstance(architecture, str):

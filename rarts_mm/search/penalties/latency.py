@@ -114,14 +114,9 @@ class LatencyPenalty(Penalty):
         if not self.network:
             return
         size = tuple(self.network["input_size"])
-        found = json.loads(json.dumps(searched.identity(size)))
-        odd = [k for k in {**found, **self.network} if found.get(k) != self.network.get(k)]
-        if odd:
-            listed = "; ".join(
-                f"{k}: {self.network.get(k)} in the table, {found.get(k)} here" for k in odd
-            )
+        if odd := differences(self.network, searched.identity(size)):
             raise ValueError(
-                f"LatencyPenalty: {self.source} is of another network than the one searched ({listed}). "
+                f"LatencyPenalty: {self.source} is of another network than the one searched ({odd}). "
                 "Measure this one: python tools/latency_table.py CONFIG"
             )
         if self.input_size is None:
@@ -175,6 +170,16 @@ class LatencyPenalty(Penalty):
         self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
     ) -> None:
         torch._foreach_add_(list(gradients), self._gradient(alphas), alpha=self.gamma * factor)
+
+
+def differences(of_table: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """In words, where a search network is not the one of a latency table; empty where it is."""
+    found = json.loads(json.dumps(found))
+    return "; ".join(
+        f"{key}: {of_table.get(key)} in the table, {found.get(key)} here"
+        for key in {**found, **of_table}
+        if found.get(key) != of_table.get(key)
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
