@@ -1,5 +1,6 @@
 """The section "Cells" of docs/results.md: the comparison of topology searches, its table and picture."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -155,6 +156,11 @@ def _sentences(networks: Networks, compared: Mapping[str, Difference]) -> list[s
     seconds = {n: statistics.median(_column(f, "seconds")) for n, f in networks.items()}
     skips = {n: statistics.mean(_column(f, "skip_share")) for n, f in networks.items()}
     most = max(skips, key=skips.__getitem__)
+    sizes = {n: statistics.mean(_column(f, "parameters")) for n, f in networks.items()}
+    everything = [network for found in networks.values() for network in found]
+    slope = statistics.correlation(
+        [math.log(n) for n in _column(everything, "parameters")], _column(everything, "error")
+    )
     halves = [d.interval.half for d in compared.values()]
     seeds = len(networks[REFERENCE])
     return [
@@ -170,6 +176,10 @@ def _sentences(networks: Networks, compared: Mapping[str, Difference]) -> list[s
         f"- Skip connections: {skips[REFERENCE]:.0%} of the operations with {REFERENCE}, "
         f"{skips[RANDOM_CELLS]:.0%} in random cells (1/7 are to be expected), most with {most} "
         f"({skips[most]:.0%}). A search that collapses would have nearly all of them.",
+        f"- The networks differ in size, as nothing holds the searches to one: {REFERENCE}' have "
+        f"{sizes[REFERENCE] / sizes[RANDOM_CELLS]:.2f} of the parameters of random cells in the mean. "
+        f"Over all {len(everything)} networks, error and the logarithm of the parameters correlate by "
+        f"{slope:+.2f}.",
         "- One small data set, searches of a few hundred steps: this compares the searches on these "
         "digits and says little about CIFAR-10.",
     ]
@@ -203,17 +213,17 @@ def _tuning(
 
 def _draw(networks: Networks, path: Path) -> None:
     figure = Figure(figsize=(9.6, 0.42 * len(networks) + 1.2), dpi=150, layout="constrained")
-    columns = (
-        ("error", 1.0, "test error, % (mean, 95 % interval, dots: seeds)"),
-        ("skip_share", 100.0, "skip connections, % of the operations"),
-    )
-    for axes, (key, scale, label), colour in zip(
-        figure.subplots(1, 2, sharey=True), columns, COLOURS[1:], strict=False
-    ):
+    of_errors, of_skips = figure.subplots(1, 2, sharey=True)
+    for place, found in enumerate(networks.values()):
+        draw_interval(of_errors, _column(found, "error"), place, COLOURS[1])
+        # Shares of a few operations have no interval of a normal distribution.
+        skips = [100 * share for share in _column(found, "skip_share")]
+        of_skips.plot(skips, [place] * len(skips), ".", color=COLOURS[2], alpha=0.5, markersize=6)
+        of_skips.plot(statistics.mean(skips), place, "o", color=COLOURS[2], markersize=5)
+    of_errors.set_xlabel("test error, % (mean, 95 % interval, dots: seeds)")
+    of_skips.set_xlabel("skip connections, % of the operations (mean, dots: seeds)")
+    for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        for place, found in enumerate(networks.values()):
-            draw_interval(axes, [scale * v for v in _column(found, key)], place, colour)
-        axes.set_xlabel(label)
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
     figure.axes[0].set_yticks(range(len(networks)), list(networks))

@@ -172,7 +172,7 @@ def invented(errors, skips):
                             method=name,
                             error=errors[name][seed],
                             skip_share=skips.get(name, 0.25),
-                            parameters=2345,
+                            parameters=2345 if name != "random cells" else 4690,
                             flops=67890,
                             finetune_seconds=12.0,
                         )
@@ -210,9 +210,11 @@ def test_the_section_says_what_the_numbers_say(module, tmp_path):
     assert "| +3.03 ± 0.04 | < 0.001 | 75.0 % |" in text
     # Nobody has searched for the first of the random cells.
     assert (
-        "| random cells | 6.50 ± 2.05 | +0.00 ± 0.00 | 1.000 | 25.0 % | 2,345 | 67,890 | – |"
+        "| random cells | 6.50 ± 2.05 | +0.00 ± 0.00 | 1.000 | 25.0 % | 4,690 | 67,890 | – |"
         in text
     )
+    assert "RARTS' have 0.50 of the parameters of random cells" in text
+    assert "Over all 32 networks" in text
     assert "RARTS has a significantly lower error than DARTS1." in text
     assert "RARTS has a significantly higher error than random search." in text
     assert "draws 8 genotypes" in text
