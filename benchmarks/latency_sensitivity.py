@@ -237,6 +237,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = [
         dict(
             result,
+            # Without the paths of this machine.
+            task={key: result["task"][key] for key in ("point", "seed")},
             folder=folder,
             predicted=sum(table.predict(genotypes[folder]).values()),
             measured=measured[folder],

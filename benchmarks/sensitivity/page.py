@@ -74,11 +74,16 @@ def _head(
 
 {where["device"].removeprefix("cpu: ")}, {where["threads"]} thread, {where["dtype"]}, one image at a time; torch {where["torch"]}, rarts_mm {where["rarts_mm"]}; {datetime.date.today()}.
 
-IEEE Access 2022, Table 2, at a small size: RARTS on the DARTS space with C = {small.channels} and {small.layers} cells of {small.nodes} nodes, on the handwritten digits enlarged to {small.size} x {small.size} pixels, {small.epochs} epochs ({runs[0]["steps"]} steps at batch size {runs[0]["task"]["point"]["batch"]}), {seeds} seed{"s" if seeds > 1 else ""}.
+IEEE Access 2022, Table 2, at a small size: RARTS on the DARTS space with C = {small.channels} and {small.layers} cells of {small.nodes} nodes, on the handwritten digits {_pixels(small)}, {small.epochs} epochs ({runs[0]["steps"]} steps at batch size {runs[0]["task"]["point"]["batch"]}), {seeds} seed{"s" if seeds > 1 else ""}.
 One setting at a time leaves the baseline. The paper's networks take {PAPER_MS} ms, these far less, so that the same weight per millisecond would press less: weights are multiplied by {scale:.4g}{", which makes the mean derived network as slow as the paper's" if scale != 1 else ""}. Alpha's learning rates are multiplied by {rate_scale:.4g}{", as the paper's search has so many times as many steps for alpha to move in" if rate_scale != 1 else ""}. The table has the paper's weights and rates.
 
 *Predicted*: the latency table's times of the chosen operations, over all cells. *Measured*: the derived network with as many channels and cells, with its stem and the convolutions before the operations; all networks in turns.
 """
+
+
+def _pixels(small: Small) -> str:
+    enlarged = "" if small.size == 8 else "enlarged to "
+    return f"{enlarged or 'of '}{small.size} x {small.size} pixels"
 
 
 def _table(by_point: Mapping[Point, Sequence[dict]], varied: Sequence[str]) -> ResultsTable:
@@ -135,8 +140,7 @@ def _sentences(by_point: Mapping[Point, Sequence[dict]], varied: Sequence[str], 
         )
     lines.append(
         f"- The spread over {seeds} seed{'s' if seeds > 1 else ''} is in the table; differences within it "
-        "say nothing. Alpha moves by at most its learning rate in a step, so that these short searches "
-        "leave it near its random start where the rate is low."
+        "say nothing."
     )
     return "\n".join(lines) + "\n"
 

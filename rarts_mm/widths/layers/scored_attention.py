@@ -9,9 +9,9 @@ from .sliced_attention import SlicedWindowMSA
 class ScoredWindowMSA(SlicedWindowMSA):
     """Swin's window attention with scores A on the dimensions of q, k and v (SiDT, thesis section 4.3).
 
-    Of the three products two are enough: (q A)(k A)^T = (q A^2) k^T, and P (v A) = (P v) A. That is
-    less than the product with all of q, k and v where more tokens pass than the weight has rows;
-    where fewer gradients are asked for and the weight is smaller, it is the weight that is scored.
+    Of the three products two are enough: (q A)(k A)^T = (q A^2) k^T, and P (v A) = (P v) A. Where
+    nobody asks for alpha's gradient and the weight of qkv is smaller than what passes, the scores
+    multiply the weight instead.
 
     A library's ``WindowMSA`` becomes one by :meth:`take`, in place: the same object with the same
     Parameters.
