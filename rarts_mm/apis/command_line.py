@@ -62,13 +62,13 @@ def run(main: Callable[[], object], hint: str = "") -> None:
             wait_to_be_ended()
             raise SystemExit(1) from None
         explain_to_launcher(error)
-        if not _speaks_for_itself(error):
+        if not speaks_for_itself(error):
             raise
         print(f"error{name_of_process()}: {error}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
 
 
-def _speaks_for_itself(error: BaseException) -> bool:
+def speaks_for_itself(error: BaseException) -> bool:
     """Whether an error's message says all that its reader needs."""
     if isinstance(error, UsageError):
         return True

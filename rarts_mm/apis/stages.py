@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rarts_mm.files import write_text
 
+from .command_line import speaks_for_itself
 from .errors import UsageError
 
 
@@ -102,6 +103,9 @@ def _child(send, function: Callable, args: tuple, kw: dict) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
     # The boundary of a process: whatever it was, the parent must hear of it.
     except Exception as error:
+        if speaks_for_itself(error) and not isinstance(error, RuntimeError):
+            send.send(("usage", str(error)))
+            return
         traceback.print_exc()
         sys.stderr.flush()
         send.send(("error", f"{type(error).__name__}: {error}"))

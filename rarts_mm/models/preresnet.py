@@ -32,7 +32,8 @@ class Selecting(BaseModule):
             raise RuntimeError(
                 f"{prefix}selected, the channels that a pruned layer reads, has {has} entries in the "
                 f"checkpoint and {wanted} in the network (0: not pruned): they are from different "
-                "prunings"
+                "prunings. Load it with the config that was written beside it; a search starts from a "
+                "checkpoint that was not pruned"
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 

@@ -4,25 +4,38 @@ import json
 import subprocess
 import sys
 
+import pytest
+import torch
+
 from rarts_mm.datasets import make_digits
 from tests.conftest import CONFIGS
 
 
-def test_the_chain_on_digits(tmp_path):
+@pytest.fixture
+def compress(tmp_path):
+    """Runs the command on digits in a folder of the test's, an epoch for each training."""
     make_digits(tmp_path / "digits")
-    short = [
+    options = [
         "train_cfg.max_epochs=1",
         "train_cfg.val_interval=1",
         "train_dataloader.batch_size=250",
     ]
-    short += [f"finetune.{option}" for option in short[:2]]
-    data = [
+    options += [f"finetune.{option}" for option in options[:2]]
+    options += [
         f"{p}_dataloader.dataset.data_root={tmp_path / 'digits'}" for p in ("train", "val", "test")
     ]
-    config = CONFIGS / "sidt_swin_micro_digits.py"
-    command = [sys.executable, CONFIGS.parent / "tools" / "compress.py", config, "--flops", "0.7"]
-    command += ["--work-dir", tmp_path / "work", "--cfg-options", *short, *data]
-    run = subprocess.run(map(str, command), capture_output=True, text=True, timeout=300)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, CONFIGS.parent / "tools" / "compress.py"]
+        command += [CONFIGS / "sidt_swin_micro_digits.py", *arguments]
+        command += ["--work-dir", tmp_path / "work", "--cfg-options", *options]
+        return subprocess.run(map(str, command), capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_the_chain_on_digits(compress, tmp_path):
+    run = compress("--flops", "0.7")
     assert run.returncode == 0, run.stderr[-3000:]
     rows = {r["model"]: r for r in json.loads((tmp_path / "work/results.json").read_text())["rows"]}
     base = rows.pop("baseline")
@@ -31,4 +44,18 @@ def test_the_chain_on_digits(tmp_path):
         assert row["FLOPs"] < base["FLOPs"], name
         assert row["latency"] > 0, name
         assert 0 <= row["top-1 %"] <= 100, name
-    assert "| baseline |" in (tmp_path / "work/results.md").read_text()
+    text = (tmp_path / "work/results.md").read_text()
+    assert "| baseline |" in text
+    # 18,720 parameters.
+    assert "18.72 K" in text
+
+
+def test_a_checkpoint_of_a_search_is_no_baseline(compress, tmp_path):
+    """One message, as of any other bad input, and before the first training."""
+    state = {"alpha.x": torch.ones(2), "auxiliary.head.fc.bias": torch.ones(10)}
+    torch.save(dict(state_dict=state), tmp_path / "search.pth")
+    run = compress("--ratio", "0.4", "--checkpoint", tmp_path / "search.pth")
+    assert run.returncode == 2
+    assert run.stderr.count("is one of a search") == 1
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "work" / "search").exists()
