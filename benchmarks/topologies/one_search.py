@@ -96,7 +96,7 @@ def _search(task: Task, folder: Path, config: str, network: str) -> dict:
 
 def _random_search(task: Task, folder: Path, config: str, network: str) -> dict:
     generator = np.random.default_rng(task.seed)
-    search = read_config(config)
+    search = read_config(config, task.search)
     nodes = search.model.architecture.backbone.nodes
     halves = _halves(search, generator)
     genotypes = [random_genotype(nodes, generator) for _ in range(task.candidates)]

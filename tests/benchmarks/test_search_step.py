@@ -43,6 +43,8 @@ def closed_form() -> dict[str, int]:
     stem = tokens * width * (3 * 4 * 4)
     # Below the first block's qkv, whose outputs carry the first alpha, nobody asks for a gradient.
     first = tokens * width * 3 * width
+    # Nor of its keys and values: its alpha multiplies the queries and what the attention gives.
+    first += 2 * tokens * window**2 * width
     layers, attention = stem, 0
     for stage, blocks in enumerate((2, 2, 4, 2)):
         if stage:

@@ -1,7 +1,6 @@
 """What a topology search says and keeps of its genotypes."""
 
 import json
-from typing import ClassVar
 
 import pytest
 import torch
@@ -39,10 +38,8 @@ class Given(BaseMetric):
 class TinySearchNetwork(SearchableNetwork):
     """A pixel's mean times a number that depends on all weights: alpha without the operations."""
 
-    shapes: ClassVar[dict] = dict.fromkeys(("normal", "reduce"), (14, 8))
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(dict.fromkeys(("normal", "reduce"), (14, 8)))
         self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False))
         self.cells = nn.ModuleList()
 
