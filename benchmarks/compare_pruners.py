@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evidence.pool import check_identity, run_all
-from evidence.training import alpha_at
+from evidence.training import alpha_at, prepare
 from evidence.wording import REFERENCE
 from pruning.page import JOINT, NETWORKS, PLAIN, Network, Record, write_page
 from pruning.pruners import (
@@ -30,8 +30,6 @@ from pruning.pruners import (
     run_search,
 )
 from rarts_mm.apis import command_line, read_config
-from rarts_mm.apis.configs import prepare_registries
-from rarts_mm.apis.preflight import check_files
 from rarts_mm.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -264,11 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = config_of(NETWORKS[key])
         options[key] = options_of(config, args.data, args.epochs, args.finetune_epochs)
         configs[key] = read_config(config, options[key])
-        check_files(configs[key], ("train", "val", "test"))
-    prepare_registries(configs[args.networks[0]])
-    # Imported once, here, and not by every worker.
-    import mmpretrain.models  # noqa: F401
-
+    prepare(configs.values())
     work = Path(args.work_dir).absolute()
     # Not seeds, ratios and rates, which stand in the names of the folders: more may be added. But the
     # sweep is made at the largest ratio.

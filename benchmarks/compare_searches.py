@@ -15,10 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from evidence.pool import check_identity, run_all
-from evidence.training import ALPHA_OPTIMIZER, alpha_at, lengths
+from evidence.training import ALPHA_OPTIMIZER, alpha_at, lengths, prepare
 from rarts_mm.apis import command_line, read_config
-from rarts_mm.apis.configs import prepare_registries
-from rarts_mm.apis.preflight import check_files
 from rarts_mm.files import write_text
 from width_searches.one_search import UNPRUNED, Task, perform
 from width_searches.page import Method, write_page
@@ -145,11 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = read_config(args.config)
     options = settings(args)
     cfg.merge_from_dict(options)
-    check_files(cfg, ("train", "val", "test"))
-    prepare_registries(cfg)
-    # Imported once, here, and not by every worker.
-    import mmpretrain.models  # noqa: F401
-
+    prepare([cfg])
     work = Path(args.work_dir)
     check_identity(
         work,

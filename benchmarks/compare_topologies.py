@@ -16,9 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from evidence.pool import check_identity, run_all
+from evidence.training import prepare
 from rarts_mm.apis import command_line, read_config
-from rarts_mm.apis.configs import prepare_registries
-from rarts_mm.apis.preflight import check_files
 from rarts_mm.files import write_text
 from topologies.one_search import RANDOM_SEARCH, Task, lengths, perform
 from topologies.page import write_page
@@ -41,7 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--network", default=str(ROOT / "configs/darts_retrain_digits.py"))
     parser.add_argument("--data", metavar="DIR", help="the digits; default: the config's data_root")
     numbers = (
-        ("seeds", 4, 2, "runs of each method"),
+        ("seeds", 6, 2, "runs of each method"),
         ("sweep-seeds", 1, 1, "other seeds, on which alpha's learning rate is chosen"),
         ("candidates", 8, 1, "genotypes of a random search"),
         ("candidate-epochs", 10, 1, "for which each of them is trained"),
@@ -150,11 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.data = str(Path(args.data).absolute())
     search = read_config(args.config, search_options(args))
     retraining = read_config(args.network, retraining_options(args))
-    check_files(search, ("train", "val", "test"))
-    prepare_registries(search)
-    # Imported once, here, and not by every worker.
-    import mmpretrain.models  # noqa: F401
-
+    prepare([search])
     work = Path(args.work_dir)
     check_identity(
         work,

@@ -24,11 +24,11 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.structures import DataSample
 
 from evidence.pool import RESULT, check_identity, run_all
+from evidence.training import prepare
 from rarts_mm.apis import command_line
 from rarts_mm.apis.configs import prepare_registries
 from rarts_mm.apis.latency_report import measure_derived
 from rarts_mm.apis.latency_table import make_latency_table, torch_threads
-from rarts_mm.apis.preflight import check_files
 from rarts_mm.cells.genotype import Genotype
 from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.files import write_text
@@ -203,11 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = args.data and str(Path(args.data).absolute())
     small = Small(args.channels, args.layers, args.nodes, args.size, args.epochs, data)
     cfg = base_config(small)
-    check_files(cfg, ("train",))
-    prepare_registries(cfg)
-    # Imported once, here, and not by every worker.
-    import mmpretrain.models  # noqa: F401
-
+    prepare([cfg], splits=("train",))
     work = Path(args.work_dir).absolute()
     # Not the seeds and points, which stand in the names of the folders: more may be added.
     check_identity(

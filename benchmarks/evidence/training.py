@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 from rarts_mm.apis import evaluate, plain_config, read_config, training_config
 from rarts_mm.apis import train as train_config
 from rarts_mm.apis.configs import prepare_registries
+from rarts_mm.apis.preflight import check_files
 from rarts_mm.apis.search_checkpoint import Search
 from rarts_mm.files import write_text, written_whole
 from rarts_mm.registry import ALTERNATIONS, MODELS
@@ -19,6 +21,18 @@ from rarts_mm.search import ALPHA, PRIMARY
 ALPHA_OPTIMIZER = "optim_wrapper.alpha"
 
 _numbers = itertools.count()
+
+
+def prepare(configs: Iterable[Config], splits: Sequence[str] = ("train", "val", "test")) -> None:
+    """Before the workers start: every config's files must be there; what all import is imported once.
+
+    Raises:
+        ValueError: files are missing; nothing has been written then.
+    """
+    for cfg in configs:
+        check_files(cfg, splits)
+        prepare_registries(cfg)
+    import mmpretrain.models  # noqa: F401
 
 
 def lengths(
