@@ -116,8 +116,8 @@ def latency_of_models(
 
     For a detector or classifier of an OpenMMLab library this is the real prediction: ``test_step``,
     with normalisation, box selection and masks; other modules are called on a batch of images. All
-    get the same images, in colour or grey as they take them, uint8 for the former. Models run in evaluation mode, afterwards they are in
-    the mode they were in.
+    get the same images, in colour or grey as they take them, uint8 for the former. Models run in
+    evaluation mode, afterwards they are in the mode they were in.
 
     Args:
         models: Name -> model.

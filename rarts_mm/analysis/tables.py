@@ -43,8 +43,8 @@ class ResultsTable:
 
     Args:
         columns: Name of a column -> its format: a function that makes a string of a value; or a
-            unit, one of ``'n'`` (values are plain counts, written in K, M or G), ``'%'`` (values are shares
-            of 1), ``'points'``, ``'ms'`` (values are milliseconds) and ``''`` (a number with its
+            unit, one of ``'n'`` (values are plain counts, written in K, M or G), ``'%'`` (values are
+            shares of 1), ``'points'``, ``'ms'`` (values are milliseconds) and ``''`` (a number with its
             thousands apart); or None for text. Columns without a format are aligned to the left.
         rows: Each a mapping with some of the columns as keys, or a sequence with a value for each
             of them. None is written as a dash.

@@ -113,8 +113,8 @@ class DARTSSearchNetwork(SearchableNetwork):
     """The search network of DARTS as a backbone of MMPretrain's ``ImageClassifier``.
 
     Alpha is not registered here: :class:`~rarts_mm.cells.CellSpace` makes one of (14, 8), for four
-    nodes, for each kind of cell, shared by all cells of the kind, and this network refers to it. Sizes that a cell
-    cannot halve are rounded up.
+    nodes, for each kind of cell, shared by all cells of the kind, and this network refers to it.
+    Sizes that a cell cannot halve are rounded up.
 
     Args:
         channels: C, the width of the first cells.

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -27,7 +26,6 @@ def module():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
         yield importlib.import_module
-        sys.path_importer_cache.clear()
 
 
 @pytest.fixture(scope="module")
