@@ -81,9 +81,9 @@ def evaluate(
     # Missing or truncated: better known before the model and the data are built.
     read_checkpoint(checkpoint)
     prepare_registries(cfg)
-    join_processes(cfg)
     if is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
+    join_processes(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     runner.register_hook(CheckpointKindHook())
     runner.register_hook(_FitHook(checkpoint))

@@ -16,13 +16,21 @@ _PATIENCE = 15.0
 def join_processes(cfg: Config) -> None:
     """Join torchrun's processes where the Runner could not: it insists on a GPU for each.
 
-    On a CPU the processes talk through gloo, whatever ``env_cfg.dist_cfg`` says. With an accelerator,
-    without a launcher, or joined already: nothing is done.
+    On a CPU the processes talk through gloo, whatever ``env_cfg.dist_cfg`` says, and MMEngine's wrapper
+    of models becomes one that can do without a GPU. With an accelerator or without a launcher nothing
+    is done.
     """
     if cfg.get("launcher", "none") != "pytorch" or get_device() != "cpu":
         return
     if not distributed.is_initialized():
         distributed.init_process_group("gloo")
+    # Without a config of its own the Runner takes these.
+    wrapper = cfg.get("model_wrapper_cfg") or dict(
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get("find_unused_parameters", False),
+    )
+    if wrapper.get("type", "MMDistributedDataParallel") == "MMDistributedDataParallel":
+        cfg.model_wrapper_cfg = dict(wrapper, type="rarts_mm.CPUDistributed")
 
 
 def name_of_process() -> str:

@@ -2,7 +2,7 @@
 
 from .checkpoints import CheckpointError, checkpoint_to_resume, resume_from_whole_file
 from .constructor import RARTSOptimWrapperConstructor, alpha_like
-from .distributed import SearchDistributed
+from .distributed import CPUDistributed, SearchDistributed
 from .hooks import (
     CheckpointFilesHook,
     CheckpointKindHook,
@@ -23,6 +23,7 @@ from .loop import SearchLoop
 from .optim_wrapper import RARTSOptimWrapper
 
 __all__ = [
+    "CPUDistributed",
     "CheckpointError",
     "CheckpointFilesHook",
     "CheckpointKindHook",

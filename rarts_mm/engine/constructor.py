@@ -57,6 +57,7 @@ class RARTSOptimWrapperConstructor:
         cfg.setdefault("alternation", dict(type="RARTS"))
         self._check_keys(cfg)
         rule = ALTERNATIONS.build(cfg["alternation"])
+        model.rebind()
         self._check_model(rule, model)
         self._tell_unused(rule, cfg)
 
@@ -110,19 +111,6 @@ class RARTSOptimWrapperConstructor:
             raise ValueError(
                 f"{name} trains one network and would leave the second one idle; set model.networks=1"
             )
-        owned = {id(alpha) for alpha in model.alpha_parameters().values()}
-        for network in (model.auxiliary, model.primary):
-            both = [
-                name
-                for name, parameter in (network.named_parameters() if network is not None else ())
-                if id(parameter) in owned
-            ]
-            if both:
-                raise ValueError(
-                    f"{both[0]} is both alpha and a weight, so two optimisers would step it: something "
-                    "has replaced the layers with scores after they were built (sync_bn does so; leave "
-                    "it out with BatchNormSpace)"
-                )
         if rule.second_order:
             once = sorted(
                 {

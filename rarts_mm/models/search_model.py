@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -108,6 +109,33 @@ class SearchModel(BaseModel):
     def alpha_parameters(self) -> dict[str, nn.Parameter]:
         """Alpha by unit name."""
         return self.alpha.named()
+
+    def rebind(self) -> None:
+        """Take alpha back from networks that own it, since somebody has replaced layers of theirs.
+
+        The Runner does when it wraps a model: in a single process it makes plain batch norms of SyncBN,
+        and with ``sync_bn`` SyncBN of all batch norms, whose scales may be scores.
+
+        Raises:
+            ValueError: the new layers cannot carry scores. Two optimisers would step them.
+        """
+        for network in (self.auxiliary, self.primary):
+            if network is None or self._owned_by(network) is None:
+                continue
+            with suppress(ValueError):
+                self.space.bind(network, self.alpha_parameters())
+            if (name := self._owned_by(network)) is not None:
+                kind = type(network.get_submodule(name.rpartition(".")[0]))
+                raise ValueError(
+                    f"{name} is both alpha and a weight, so two optimisers would step it: the layer "
+                    f"with scores was replaced by a {kind.__module__}.{kind.__name__} after it was "
+                    "built, which cannot carry scores. If sync_bn='mmcv' did so, set sync_bn='torch'"
+                )
+
+    def _owned_by(self, network: nn.Module) -> str | None:
+        """The name of a weight of the network that is alpha."""
+        alphas = {id(alpha) for alpha in self.alpha_parameters().values()}
+        return next((n for n, p in network.named_parameters() if id(p) in alphas), None)
 
     def init_weights(self) -> None:
         """Initialise w as the architecture says; u becomes a copy unless ``independent_init``."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -20,8 +19,10 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
     # activation checkpointing insists on.
     kept = []
     for layer in network.modules():
-        if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats:
-            kept.append((layer, {name: getattr(layer, name) for name in _BUFFERS}))
+        # By their buffers: the libraries have batch norms that are not torch's (mmcv's MMSyncBN).
+        buffers = {name: layer._buffers.get(name) for name in _BUFFERS}
+        if layer.training and all(buffer is not None for buffer in buffers.values()):
+            kept.append((layer, buffers))
     for layer, buffers in kept:
         for name, buffer in buffers.items():
             setattr(layer, name, buffer.clone())

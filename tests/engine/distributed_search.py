@@ -2,7 +2,8 @@
 
 python -m torch.distributed.run --nproc_per_node=2 tests/engine/distributed_search.py FOLDER
 writes FOLDER/steps<N>.pth (a few steps on fixed batches), FOLDER/cells<N>.pth (the same of topology
-searches) and FOLDER/run<N>.pth (an epoch of the Runner's) in process N.
+searches), FOLDER/norms<N>.pth (layers of synchronised batch norm) and FOLDER/run<N>.pth (an epoch of
+the Runner's) in process N.
 """
 
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
+from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from rarts_mm.engine import SearchDistributed
+from rarts_mm.engine.sync_batch_norm import synchronise_on_cpu
 from tests import tiny
 from tests.cells import searches
 
@@ -55,11 +58,34 @@ def share(data: dict, rank: int, world_size: int) -> dict:
     return {key: values[rank * size : (rank + 1) * size] for key, values in data.items()}
 
 
-def train(rank: int, world_size: int, name: str) -> dict:
+def cnn() -> dict:
+    """Config of a residual network with synchronised batch norms; alone they are plain ones."""
+    backbone = dict(type="ResNet_CIFAR", depth=18, stem_channels=4, base_channels=4)
+    kind = tiny.architecture(head=dict(type=OptionalHead, in_channels=32))
+    kind["backbone"] = dict(backbone, norm_cfg=dict(type="SyncBN", momentum=0.3))
+    return kind
+
+
+# What is searched: the architecture's config and the search model's further arguments.
+NETWORKS = {
+    "transformer": lambda: dict(architecture=tiny.architecture(head=dict(type=OptionalHead))),
+    "SyncBN": lambda: dict(architecture=cnn()),
+    "SyncBN, scales": lambda: dict(architecture=cnn(), space=dict(type="BatchNormSpace")),
+    "SyncBN, checkpointing": lambda: dict(
+        architecture=cnn(), activation_checkpointing=["backbone.layer2", "backbone.layer3.1"]
+    ),
+}
+CASES = [
+    *((network, name) for network in ("transformer", "SyncBN") for name in ALTERNATIONS),
+    ("SyncBN, scales", "RARTS"),
+    ("SyncBN, checkpointing", "RARTS"),
+]
+
+
+def train(rank: int, world_size: int, network: str, name: str) -> dict:
     """Search for a few steps; return the model's and the optimisers' states."""
     networks, alternation = ALTERNATIONS[name]
-    kind = tiny.architecture(head=dict(type=OptionalHead))
-    model = tiny.search_model(architecture=kind, networks=networks)
+    model = tiny.search_model(networks=networks, **NETWORKS[network]())
     wrapped = SearchDistributed(model) if world_size > 1 else model
     # Momentum SGD: its buffer takes part in the virtual step of DARTS2.
     sgd = dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -86,21 +112,28 @@ def train(rank: int, world_size: int, name: str) -> dict:
     )
 
 
-def train_cells(rank: int, world_size: int, space: str) -> dict:
+def train_cells(rank: int, world_size: int, space: str, synchronised: bool) -> dict:
     """Search a topology for two steps; return the model's and the optimisers' states.
 
-    Batch norms are in evaluation mode: each process normalises its own images, so that half a batch is
-    another computation in training mode.
+    Args:
+        synchronised: in several processes, batch norms are made synchronised ones, as by ``sync_bn``.
+            Otherwise they are in evaluation mode: each process normalises its own images, so that half
+            a batch is another computation in training mode.
     """
     model = searches.small(space, space=dict(relaxation=dict(type="Sigmoid")))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            if not module.track_running_stats:
-                # These would normalise by the batch in evaluation mode too.
-                module.register_buffer("running_mean", torch.zeros(module.num_features).double())
-                module.register_buffer("running_var", torch.ones(module.num_features).double())
-                module.track_running_stats = True
-            module.eval()
+    if not synchronised:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                if not module.track_running_stats:
+                    # These would normalise by the batch in evaluation mode too.
+                    module.register_buffer(
+                        "running_mean", torch.zeros(module.num_features).double()
+                    )
+                    module.register_buffer("running_var", torch.ones(module.num_features).double())
+                    module.track_running_stats = True
+                module.eval()
+    elif world_size > 1:
+        model = convert_sync_batchnorm(model)
     wrapped = SearchDistributed(model) if world_size > 1 else model
     penalty = dict(type="ZeroOnePenalty", gamma=0.5)
     wrapper = tiny.wrap(wrapped, lam=0.7, beta=0.3, penalty=penalty)
@@ -108,6 +141,36 @@ def train_cells(rank: int, world_size: int, space: str) -> dict:
         batches = searches.batches(BATCH, 2 * step)
         wrapped.train_step({h: share(b, rank, world_size) for h, b in batches.items()}, wrapper)
     return dict(model=model.state_dict(), optimizer=wrapper.state_dict())
+
+
+# Layers of synchronised batch norm: arguments, shape of an image, images of the first process.
+NORMS = {
+    "maps": (dict(), (5, 3, 7), 2),
+    "most with one": (dict(momentum=None), (5, 3, 7), 3),
+    "all with one": (dict(momentum=0.4), (5, 1, 1), 4),
+    "vectors, no weights": (dict(affine=False), (5,), 1),
+    "no running statistics": (dict(track_running_stats=False), (5, 4), 3),
+}
+
+
+def normalise(rank: int, world_size: int, name: str) -> dict:
+    """Two passes of a layer; output and gradients of this process' share of 4 images."""
+    settings, shape, first = NORMS[name]
+    generator = torch.Generator().manual_seed(len(name))
+    norm = nn.SyncBatchNorm(5, eps=0.1, **settings).double()
+    tiny.randomize(norm)
+    if world_size > 1:
+        synchronise_on_cpu(norm)
+    own = (slice(first), slice(first, None))[rank] if world_size > 1 else slice(None)
+    for _ in range(2):
+        x = torch.randn(4, *shape, generator=generator, dtype=torch.float64)[own]
+        factors = torch.randn(4, *shape, generator=generator, dtype=torch.float64)[own]
+        x.requires_grad_()
+        out = norm(x)
+        # Not linear in the output, of which a batch's sum is constant.
+        (factors * out.sin()).sum().backward()
+    gradients = {k: p.grad for k, p in norm.named_parameters()}
+    return dict(images=dict(out=out.detach(), x=x.grad), sums=gradients, state=norm.state_dict())
 
 
 class Noted(Hook):
@@ -149,10 +212,16 @@ def run(folder: Path) -> dict:
 def main(folder: Path) -> None:
     torch.distributed.init_process_group("gloo")
     rank, world_size = get_dist_info()
-    steps = {name: train(rank, world_size, name) for name in ALTERNATIONS}
+    steps = {case: train(rank, world_size, *case) for case in CASES}
     torch.save(steps, folder / f"steps{rank}.pth")
-    cells = {space: train_cells(rank, world_size, space) for space in searches.SPACES}
+    cells = {
+        (space, synchronised): train_cells(rank, world_size, space, synchronised)
+        for space in searches.SPACES
+        for synchronised in (False, True)
+    }
     torch.save(cells, folder / f"cells{rank}.pth")
+    norms = {name: normalise(rank, world_size, name) for name in NORMS}
+    torch.save(norms, folder / f"norms{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
     torch.distributed.destroy_process_group()
 

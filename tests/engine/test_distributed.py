@@ -1,5 +1,6 @@
 """A search in two processes is the search in one process with the whole batches."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -67,11 +68,15 @@ def assert_identical(one: object, other: object) -> None:
     assert [key for key, value in one.items() if not torch.equal(value, other[key])] == []
 
 
-@pytest.mark.parametrize("name", distributed_search.ALTERNATIONS)
-def test_two_processes_take_the_steps_of_one(two, name):
-    """Gradients are averaged before clipping and coupling, also those of parts a rank does not use."""
-    alone = distributed_search.train(0, 1, name)
-    ranks = [rank[name] for rank in loaded(two, "steps")]
+@pytest.mark.parametrize(("network", "name"), distributed_search.CASES)
+def test_two_processes_take_the_steps_of_one(two, network, name):
+    """Gradients are averaged before clipping and coupling, also those of parts a rank does not use.
+
+    With synchronised batch norms the batch is the one of both processes, for the weights' gradients,
+    alpha's and the second derivatives.
+    """
+    alone = distributed_search.train(0, 1, network, name)
+    ranks = [rank[network, name] for rank in loaded(two, "steps")]
     for part in ("model", "optimizer"):
         assert_identical(ranks[0][part], ranks[1][part])
         found, wanted = tensors(ranks[0][part]), tensors(alone[part])
@@ -88,16 +93,31 @@ def test_two_processes_take_the_steps_of_one(two, name):
         assert ranks[0]["logs"][step]["loss"] != ranks[1]["logs"][step]["loss"]
 
 
+@pytest.mark.parametrize("synchronised", [False, True])
 @pytest.mark.parametrize("space", searches.SPACES)
-def test_two_processes_search_a_topology_as_one(two, space):
-    alone = distributed_search.train_cells(0, 1, space)
-    first, second = (rank[space] for rank in loaded(two, "cells"))
+def test_two_processes_search_a_topology_as_one(two, space, synchronised):
+    alone = distributed_search.train_cells(0, 1, space, synchronised)
+    first, second = (rank[space, synchronised] for rank in loaded(two, "cells"))
     assert_identical(first, second)
     found, wanted = tensors(first), tensors(alone)
     assert found.keys() == wanted.keys()
     assert any(key.startswith("/model/alpha") for key in wanted)
     for key, value in wanted.items():
         torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", distributed_search.NORMS)
+def test_synchronised_norms_are_one_norm_of_all_images(two, name):
+    """Also where the processes have different numbers of images, or one has none."""
+    alone = distributed_search.normalise(0, 1, name)
+    ranks = [rank[name] for rank in loaded(two, "norms")]
+    close = functools.partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
+    for key, value in alone["images"].items():
+        close(torch.cat([rank["images"][key] for rank in ranks]), value)
+    for key, value in alone["sums"].items():
+        close(ranks[0]["sums"][key] + ranks[1]["sums"][key], value)
+    for rank in ranks:
+        close(dict(rank["state"]), dict(alone["state"]))
 
 
 def test_the_runner_keeps_the_processes_equal_and_their_images_apart(two):
@@ -127,6 +147,8 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class RankSaver(Hook):
+    priority = "LOWEST"
+
     def __init__(self, folder):
         self.folder = folder
 
@@ -135,28 +157,78 @@ class RankSaver(Hook):
         torch.save(state, f"{self.folder}/rank{get_rank()}.pth")
 """
 
+# The second convolution of one head sees the regions of a process only, whose number differs.
+CONFIG = """
+import sys
+sys.path.insert(0, {folder!r})
+_base_ = {base!r}
+custom_imports = dict(imports=["rarts_mm", "rank_saver"], allow_failed_imports=False)
+custom_hooks = [dict(type="RankSaver", folder={folder!r})]
+train_cfg = dict(max_epochs=1, val_interval=1)
+norm = dict(type="SyncBN", requires_grad=True)
+neck = dict(in_channels=[16, 32, 64, 128], norm_cfg=norm)
+head = dict(num_shared_convs=1, conv_out_channels=16, norm_cfg=norm)
+# After so few steps there may be no confident box, and without boxes there are no metrics.
+all_boxes = dict(rcnn=dict(score_thr=0.0))
+"""
+SEARCH = """
+heads = _base_.model.architecture.roi_head.bbox_head
+boxes = dict(bbox_head=[{**h, **head} for h in heads])
+model = dict(architecture=dict(neck=neck, roi_head=boxes, test_cfg=all_boxes))
+"""
+PLAIN = """
+base = _base_.model.architecture
+model = dict(
+    _delete_=True,
+    **{k: v for k, v in base.items() if k not in ("neck", "roi_head", "test_cfg")},
+    neck={**base.neck, **neck},
+    roi_head={**base.roi_head, "bbox_head": [{**h, **head} for h in base.roi_head.bbox_head]},
+    test_cfg={**base.test_cfg, "rcnn": {**base.test_cfg.rcnn, **all_boxes["rcnn"]}},
+)
+train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=1, val_interval=1)
+optim_wrapper = dict(_delete_=True, **_base_.optim_wrapper.weights)
+model_wrapper_cfg = None
+"""
 
-@pytest.mark.slow
-def test_the_training_tool_under_torchrun(small_config, tmp_path):
-    """The micro detector, one epoch in two processes on the CPU."""
-    (tmp_path / "rank_saver.py").write_text(SAVER)
-    config = tmp_path / "two.py"
-    config.write_text(
-        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
-        f"_base_ = {str(small_config)!r}\n"
-        "custom_imports = dict(imports=['rarts_mm', 'rank_saver'], allow_failed_imports=False)\n"
-        f"custom_hooks = [dict(type='RankSaver', folder={str(tmp_path)!r})]\n"
-        "train_cfg = dict(max_epochs=1, val_interval=1)\n"
-    )
-    text = torchrun(
-        ROOT / "tools" / "train.py",
-        config,
-        *("--work-dir", tmp_path / "run", "--launcher", "pytorch"),
-    )
+
+@pytest.fixture
+def two_trainings(small_config, tmp_path):
+    """Trains the micro detector with synchronised batch norms by the tool in two processes."""
+
+    def train(model: str) -> tuple[Path, str]:
+        (tmp_path / "rank_saver.py").write_text(SAVER)
+        config = tmp_path / "two.py"
+        text = CONFIG.format(folder=str(tmp_path), base=str(small_config))
+        config.write_text(text + model)
+        arguments = ("--work-dir", tmp_path / "run", "--launcher", "pytorch")
+        return config, torchrun(ROOT / "tools" / "train.py", config, *arguments)
+
+    return train
+
+
+def test_the_training_tool_searches_a_detector(two_trainings, tmp_path):
+    """One epoch on the CPU, with synchronised norms of maps and of as many regions as a rank has."""
+    _, text = two_trainings(SEARCH)
     first, second = loaded(tmp_path, "rank")
     # Halves of 12 images, two processes with batches of 4.
     assert first["iterations"] == second["iterations"] == 2
     assert_identical(dict(first["model"]), dict(second["model"]))
     assert any((v != 1).any() for k, v in first["model"].items() if k.startswith("alpha."))
+    norms = [k for k in first["model"] if k.endswith("bbox_head.2.shared_convs.0.bn.running_mean")]
+    assert len(norms) == 2, "one in each network"
+    assert all(first["model"][k].any() for k in norms)
     assert (tmp_path / "run" / "epoch_1.pth").is_file()
     assert "coco/bbox_mAP" in text
+
+
+def test_the_tools_train_and_test_a_plain_detector(two_trainings, tmp_path):
+    """Fine-tuning and testing in several processes without a GPU, which MMEngine alone does not do."""
+    config, text = two_trainings(PLAIN)
+    first, second = loaded(tmp_path, "rank")
+    # 24 images, two processes with batches of 4.
+    assert first["iterations"] == second["iterations"] == 3
+    assert_identical(dict(first["model"]), dict(second["model"]))
+    assert "coco/bbox_mAP" in text
+    checkpoint = tmp_path / "run" / "epoch_1.pth"
+    arguments = ("--work-dir", tmp_path / "test", "--launcher", "pytorch")
+    assert "coco/bbox_mAP" in torchrun(ROOT / "tools" / "test.py", config, checkpoint, *arguments)

@@ -6,7 +6,11 @@ import logging
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import (
+    ExponentialMovingAverage,
+    convert_sync_batchnorm,
+    revert_sync_batchnorm,
+)
 from mmengine.runner import load_checkpoint
 from torch import nn
 
@@ -434,3 +438,47 @@ def test_the_model_survives_a_file(model, tmp_path):
     again = torch.load(tmp_path / "model.pt", weights_only=False)
     assert_same(snapshot(again), snapshot(model))
     assert_shared(again)
+
+
+def scored_scales(norm: str) -> SearchModel:
+    """A search of a residual network whose batch norms' scales are scores."""
+    backbone = dict(
+        type="ResNet_CIFAR", depth=18, stem_channels=4, base_channels=4, norm_cfg=dict(type=norm)
+    )
+    kind = tiny.architecture(head=dict(in_channels=32))
+    return tiny.search_model(
+        architecture=dict(kind, backbone=backbone), space=dict(type="BatchNormSpace")
+    )
+
+
+def owned_alphas(model: SearchModel) -> set[int]:
+    """The alphas that are weights of a network."""
+    alphas = {id(a) for a in model.alpha_parameters().values()}
+    return alphas & {id(p) for n in (model.auxiliary, model.primary) for p in n.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("norm", "replace"), [("SyncBN", revert_sync_batchnorm), ("BN", convert_sync_batchnorm)]
+)
+def test_scales_stay_scores_when_the_runner_replaces_norms(norm, replace):
+    """It does in a single process, and with ``sync_bn``; the new norms would own their scales."""
+    untouched, model = scored_scales(norm), replace(scored_scales(norm))
+    assert owned_alphas(model)
+    states = []
+    for each in (untouched, model):
+        wrapper = tiny.wrap(each)
+        assert not owned_alphas(each)
+        for step in range(2):
+            each.train_step(tiny.batches(step), wrapper)
+        states.append(snapshot(each))
+    assert_same(states[1], states[0])
+
+
+def test_layers_that_cannot_carry_scores_are_refused_in_the_place_of_those_that_do():
+    model = scored_scales("BN")
+    block = model.primary.backbone.layer2[1]
+    block.bn1 = nn.GroupNorm(1, block.conv1.out_channels).double()
+    (name,) = [n for n in model.alpha_parameters() if n.startswith("backbone.layer2.1")]
+    block.bn1.weight = model.alpha_parameters()[name]
+    with pytest.raises(ValueError, match=r"backbone\.layer2\.1\.bn1\.weight is both.*GroupNorm"):
+        tiny.wrap(model)

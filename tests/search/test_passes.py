@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from rarts_mm.search import ALPHA, AUXILIARY, DARTS2, PRIMARY
+from rarts_mm.search import ALPHA, AUXILIARY, DARTS2, PRIMARY, frozen_statistics
 from tests.search.toy import Setting, Toy
 from tests.search.toy_alternations import CASES
 
@@ -82,6 +82,19 @@ def test_running_statistics_count_every_batch_once(name, parts):
             strict=True,
         ):
             assert torch.equal(found, value), key
+
+
+def test_norms_of_all_kinds_keep_their_statistics_when_frozen():
+    """Libraries have batch norms of their own, which torch's class does not cover."""
+    kinds = (torch.nn.BatchNorm2d, torch.nn.InstanceNorm2d, torch.nn.SyncBatchNorm)
+    network = torch.nn.Sequential(*(kind(3, track_running_stats=True) for kind in kinds))
+    before = copy.deepcopy(network.state_dict())
+    buffers = {key: id(value) for key, value in network.named_buffers()}
+    with frozen_statistics(network):
+        out = network(torch.randn(4, 3, 5, 5))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert {key: id(value) for key, value in network.named_buffers()} == buffers
+    torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0.0)
 
 
 @each_alternation

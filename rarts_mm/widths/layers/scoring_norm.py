@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -50,6 +51,10 @@ class ScoringSyncBatchNorm(ScoringNorm, nn.SyncBatchNorm, _BatchNorm):
     """A synchronised batch norm whose scales are scores."""
 
 
+class ScoringBatchNormXd(ScoringNorm, _BatchNormXd, _BatchNorm):
+    """What MMEngine's Runner makes of SyncBN in a single process, with scores for scales."""
+
+
 class ScoringSlicedBatchNorm2d(ScoringNorm, SlicedBatchNorm2d, nn.BatchNorm2d, _BatchNorm):
     """A batch norm of a pruned network that is searched again."""
 
@@ -64,6 +69,7 @@ _SCORING = {
     SlicedBatchNorm2d: ScoringSlicedBatchNorm2d,
     nn.SyncBatchNorm: ScoringSyncBatchNorm,
     nn.BatchNorm2d: ScoringBatchNorm2d,
+    _BatchNormXd: ScoringBatchNormXd,
 }
 
 

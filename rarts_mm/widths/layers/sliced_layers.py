@@ -1,5 +1,6 @@
 """The layers of pruned networks: they compute what torch's do, and insist on weights of their width."""
 
+from mmengine.model.utils import _BatchNormXd
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,6 +25,10 @@ class SlicedSyncBatchNorm(StrictWidths, nn.SyncBatchNorm, _BatchNorm):
     """A synchronised batch norm of a pruned network."""
 
 
+class SlicedBatchNormXd(StrictWidths, _BatchNormXd, _BatchNorm):
+    """A batch norm of a pruned network, of the kind that MMEngine's Runner makes of SyncBN."""
+
+
 # In this order: the first class that a layer is of counts.
 SLICED = {
     nn.Linear: SlicedLinear,
@@ -31,4 +36,5 @@ SLICED = {
     nn.ConvTranspose2d: SlicedConvTranspose2d,
     nn.SyncBatchNorm: SlicedSyncBatchNorm,
     nn.BatchNorm2d: SlicedBatchNorm2d,
+    _BatchNormXd: SlicedBatchNormXd,
 }

@@ -66,7 +66,11 @@ class BatchNormSpace(WidthSpace):
         sites = sites_to_score(network, self.include, self.exclude)
         check_scores(alphas, sites)
         for site in sites:
-            site.host.get_submodule(site.adapter.norm(site.host)).refer(alphas[site.unit.name])
+            norm = _norm(site)
+            if not isinstance(norm, ScoringNorm):
+                # Another kind of norm has taken the place of the one with scores.
+                give_scale(norm)
+            norm.refer(alphas[site.unit.name])
 
     def settle(self, network: nn.Module) -> None:
         for site in sites_to_score(network, self.include, self.exclude):
