@@ -85,7 +85,7 @@ class Stepper:
         self._require_gradients(())
         try:
             if not alpha_moves:
-                self._probe_alpha()
+                self._probe_alpha(getattr(rule, "second_order", False))
             rule(self)
             if self.scaler is not None:
                 self.scaler.update()
@@ -298,21 +298,27 @@ class Stepper:
         for player in self.players.values():
             player.optimizer.zero_grad(set_to_none=True)
 
-    def _probe_alpha(self) -> None:
+    def _probe_alpha(self, twice: bool) -> None:
         """Where the first steps leave alpha out, see now that it will get gradients.
 
         Better one more pass than an error after the warm-up's hours.
+
+        Args:
+            twice: whether they are second derivatives.
         """
         if self._checked_alpha or ALPHA not in self.players:
             return
-        player = self.players[ALPHA]
         network = next(name for name in SYMBOLS if name in self.players)
+        if twice:
+            gradient = self.differentiable_gradient(network, network)
+            self.add_product(gradient, [g.detach() for g in gradient], factor=1.0)
+            del gradient
         self._require_gradients((ALPHA,))
         with self._statistics(network, counts=False):
             for loss, share in self._parts(network, network):
                 (loss * share).backward()
         self._check_alpha_gradients()
-        player.optimizer.zero_grad(set_to_none=True)
+        self._zero_gradients()
         self._require_gradients(())
         self.losses = {}
 

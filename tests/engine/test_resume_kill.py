@@ -52,6 +52,9 @@ class Progress(Hook):
 
 
 def _search(folder: Path, settings: dict, slow: bool, step) -> None:
+    # A group of its own, which is killed as a whole: loaders' workers would outlive it for ever, as
+    # each holds the pipe open that another waits to write to.
+    os.setsid()
     # Threads of torch do not survive a fork, and how many there are may change the last bit.
     torch.set_num_threads(1)
     if slow:
@@ -75,9 +78,8 @@ def finish(process) -> None:
 
 
 def kill(process) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-    # Not with a timeout: orphaned workers hold what it would wait for.
-    process.join()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join(60)
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -165,6 +167,7 @@ def test_the_command_line_killed_at_random_moments(tmp_path, small_config):
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     assert command(tmp_path / "whole").wait(300) == 0
@@ -174,7 +177,7 @@ def test_the_command_line_killed_at_random_moments(tmp_path, small_config):
         process = command(folder, "--resume")
         wait_for(process, (folder / name).is_file, 300)
         time.sleep(number.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
         assert process.wait(60) == -signal.SIGKILL
     assert command(folder, "--resume").wait(300) == 0
     last = (tmp_path / "whole" / "last_checkpoint").read_text().rpartition("/")[2]

@@ -106,6 +106,8 @@ def test_without_alpha_there_is_no_pass_for_alpha(name):
     stepper.run(rule, toy, alpha_moves=False)
     # The very first step makes sure that alpha will get gradients, where alpha is to move later.
     probe = [(A, A, False, True)] if ALPHA in rule.players else []
+    if "exact" in name:
+        probe = [(A, A, True, True), *probe]
     of_weights = [(*p[:2], True, False) for p in PASSES[name] if p[2]]
     if name.startswith("darts2"):
         of_weights = [TRAIN_W]
