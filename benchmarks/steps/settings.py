@@ -141,6 +141,49 @@ def _leave(cfg: Config, size: int) -> None:
     """Small as it is."""
 
 
+def _one_stage(cfg: Config, size: int) -> None:
+    """RetinaNet in the place of Cascade Mask R-CNN: the same backbone, no regions to align."""
+    architecture = cfg.model.architecture
+    channels = architecture.neck.out_channels
+    cfg.model.architecture = dict(
+        type="RetinaNet",
+        data_preprocessor=architecture.data_preprocessor,
+        backbone=architecture.backbone,
+        neck=architecture.neck,
+        bbox_head=dict(
+            type="RetinaHead",
+            num_classes=cfg.num_classes,
+            in_channels=channels,
+            feat_channels=channels,
+            stacked_convs=4,
+            anchor_generator=dict(
+                type="AnchorGenerator",
+                octave_base_scale=4,
+                scales_per_octave=3,
+                ratios=[0.5, 1.0, 2.0],
+                strides=[4, 8, 16, 32, 64],
+            ),
+            bbox_coder=architecture.rpn_head.bbox_coder,
+            loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25),
+            loss_bbox=dict(type="L1Loss"),
+        ),
+        train_cfg=dict(
+            assigner=dict(
+                type="MaxIoUAssigner",
+                pos_iou_thr=0.5,
+                neg_iou_thr=0.4,
+                min_pos_iou=0,
+                ignore_iof_thr=-1,
+            ),
+            sampler=dict(type="PseudoSampler"),
+            allowed_border=-1,
+            pos_weight=-1,
+            debug=False,
+        ),
+        test_cfg=dict(nms_pre=100, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5)),
+    )
+
+
 def _shapes(cfg: Config, batch: int, size: int) -> list[dict]:
     """Generated images with boxes and masks, through the config's own training pipeline."""
     from rarts_mm.datasets import make_shapes
@@ -166,5 +209,6 @@ SETTINGS = {
         steps=(391, 50),
         published_batch=64,
     ),
+    "one-stage-detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _one_stage, _shapes),
     "detector": Setting("sidt_swin_micro_shapes.py", 8, 96, _leave, _shapes, once=True),
 }

@@ -166,6 +166,8 @@ class SearchLoop(EpochBasedTrainLoop):
         recorded = (self._record.resumed or {}).get("length", length)
         if recorded == length and 0 <= self._iter - self._epoch * length <= length:
             return
+        # An iteration's checkpoint at the very end of an epoch does not count it as done.
+        self._epoch = max(self._epoch, self._iter // recorded)
         self._iter = self._epoch * length
         self.runner.logger.warning(
             "An epoch had %d steps and has %d now: going on at the start of epoch %d, iteration %d.",

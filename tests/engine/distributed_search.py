@@ -3,7 +3,8 @@
 python -m torch.distributed.run --nproc_per_node=2 tests/engine/distributed_search.py FOLDER
 writes FOLDER/steps<N>.pth (a few steps on fixed batches), FOLDER/cells<N>.pth (the same of topology
 searches), FOLDER/norms<N>.pth (layers of synchronised batch norm) and FOLDER/run<N>.pth (an epoch of
-the Runner's) in process N.
+the Runner's) in process N. The folders FOLDER/whole and FOLDER/parts are an uninterrupted search and the
+same one cut off and resumed.
 """
 
 import sys
@@ -22,6 +23,7 @@ from rarts_mm.engine import SearchDistributed
 from rarts_mm.engine.sync_batch_norm import synchronise_on_cpu
 from tests import tiny
 from tests.cells import searches
+from tests.engine import resuming
 
 STEPS, BATCH = 3, 4
 # By name, networks and what the alternation is.
@@ -209,6 +211,24 @@ def run(folder: Path) -> dict:
     return dict(start=noted.start, steps=noted.steps, model=model, optimizer=optimizer)
 
 
+def cut_off_and_resume(folder: Path) -> None:
+    """Search two epochs, and once more in two parts; random draws everywhere."""
+    several = dict(
+        launcher="pytorch",
+        cfg=dict(model_wrapper_cfg=dict(type="rarts_mm.SearchDistributed")),
+        noisy=True,
+        checkpoint=resuming.ITERATIONS,
+        data=resuming.data(batch_size=2, noisy=True),
+    )
+    resuming.run(folder / "whole", **several)
+    try:
+        # Three steps an epoch, a checkpoint every second: back to the middle of the first epoch.
+        resuming.run(folder / "parts", custom_hooks=[resuming.CutOff(3)], **several)
+    except KeyboardInterrupt:
+        torch.distributed.barrier()
+    resuming.run(folder / "parts", resume=True, **several)
+
+
 def main(folder: Path) -> None:
     torch.distributed.init_process_group("gloo")
     rank, world_size = get_dist_info()
@@ -223,6 +243,7 @@ def main(folder: Path) -> None:
     norms = {name: normalise(rank, world_size, name) for name in NORMS}
     torch.save(norms, folder / f"norms{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
+    cut_off_and_resume(folder)
     torch.distributed.destroy_process_group()
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from rarts_mm.search import AUXILIARY, PRIMARY
+from tests import tiny
 from tests.cells import searches
-from tests.engine import distributed_search
+from tests.engine import distributed_search, resuming
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,6 +137,23 @@ def test_the_runner_keeps_the_processes_equal_and_their_images_apart(two):
     assert not {*seen[AUXILIARY][0], *seen[AUXILIARY][1]} & {*seen[PRIMARY][0], *seen[PRIMARY][1]}
     saved = torch.load(two / "run" / "epoch_1.pth", weights_only=False)
     assert_identical(dict(saved["state_dict"]), dict(first["model"]))
+
+
+def test_a_resumed_search_of_two_processes_is_the_uninterrupted_one(two):
+    logs = [log.read_text() for log in (two / "parts").glob("*/*.log")]
+    assert any("resumed epoch: 0, iter: 2" in log for log in logs)
+    resuming.assert_same_search(two / "parts" / "iter_6.pth", two / "whole" / "iter_6.pth")
+
+
+def test_one_process_does_not_go_on_with_a_search_of_two(two, tmp_path):
+    resumed = dict(load_from=str(two / "whole" / "iter_6.pth"), resume=True, noisy=True, epochs=3)
+    data = resuming.data(batch_size=2, noisy=True)
+    with pytest.raises(ValueError, match=r"world_size was 2, is 1.*strict_resume=False"):
+        resuming.run(tmp_path / "refused", data=data, **resumed)
+    runner = resuming.run(tmp_path / "on", data=data, loop=dict(strict_resume=False), **resumed)
+    # Five steps of an epoch in one process, three in each of two.
+    assert runner.iter == 15
+    assert "going on at the start of epoch 3" in tiny.log_text(tmp_path / "on")
 
 
 SAVER = """
