@@ -19,7 +19,7 @@ from evidence.training import (
     write_whole,
 )
 from rarts_mm.analysis import count_flops
-from rarts_mm.analysis.width_costs import flops_cost
+from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.apis import Extras, Ranking, load_search, parse_target, prune, read_config
 from rarts_mm.apis.input_size import input_size
 from rarts_mm.apis.search_checkpoint import Search
@@ -128,7 +128,7 @@ def run_pruning(task: PruningTask, folder: Path) -> dict:
 
 def uniform_flops(search: Search, share: float) -> int:
     """FLOPs of the model if every layer lost a share of its dimensions, and kept one at least."""
-    cost = flops_cost(search.network, input_size(search.cfg))
+    cost = WidthCosts(search.network).flops(input_size(search.cfg))
     return cost({name: max(1, size - round(share * size)) for name, size in cost.sizes.items()})
 
 

@@ -1,11 +1,12 @@
 """Parameters and multiply-adds of a network as functions of its widths."""
 
 from collections import defaultdict
+from functools import cached_property
 
 from torch import nn
 
 from rarts_mm.widths.budgets import WidthCost, touched_parameters
-from rarts_mm.widths.scores import scored_sites
+from rarts_mm.widths.scores import Site, scored_sites
 
 from .complexity import WHOLE, count_flops
 
@@ -13,48 +14,64 @@ PARAMETERS = "parameters"
 FLOPS = "FLOPs"
 
 
-def parameter_cost(network: nn.Module, of: str = WHOLE) -> WidthCost:
-    """Parameters as a function of the widths.
+class WidthCosts:
+    """What the parts of a network cost as functions of its widths; counted once for all parts.
 
     Args:
-        network: A network with scores.
-        of: Path of the part that is counted; the whole network by default.
+        network: A network with scores, which stays as it is.
     """
-    touched = touched_parameters(network)
-    terms = defaultdict(float)
-    # Shared parameters are counted once.
-    for name, parameter in network.named_parameters():
-        if _inside(name, of):
-            terms[touched.get(name, frozenset())] += parameter.numel()
-    return WidthCost(_unit_sizes(network), terms, PARAMETERS)
 
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._flops: dict[tuple[int, int], dict[str, int]] = {}
 
-def flops_cost(network: nn.Module, size: tuple[int, int], of: str = WHOLE) -> WidthCost:
-    """Multiply-adds for one image as a function of the widths; see :func:`count_flops`.
+    def parameters(self, of: str = WHOLE) -> WidthCost:
+        """Parameters of a part, given by its path; the whole network by default."""
+        terms = defaultdict(float)
+        # Shared parameters are counted once.
+        for name, parameter in self.network.named_parameters():
+            if _inside(name, of):
+                terms[self._touched.get(name, frozenset())] += parameter.numel()
+        return WidthCost(self._sizes, terms, PARAMETERS)
 
-    A layer's multiply-adds go with its weight. Attention products have none: they go with the
-    dimensions of the head they are in.
+    def flops(self, size: tuple[int, int], of: str = WHOLE) -> WidthCost:
+        """Multiply-adds of a part, or of the whole network, for one image; see :func:`count_flops`.
 
-    Args:
-        network: A network with scores.
-        size: Height and width of the image, in pixels.
-        of: Path of the part that is counted; the whole network by default.
+        A layer's multiply-adds go with its weight. Attention products have none: they go with the
+        dimensions of the head they are in.
 
-    Raises:
-        ValueError: The network does not run at this size.
-    """
-    touched = touched_parameters(network)
-    attentions = {
-        site.path: frozenset([site.unit.name])
-        for site in scored_sites(network)
-        if site.unit.kind == "attention"
-    }
-    terms = defaultdict(float)
-    for path, flops in _own(count_flops(network, size).flops).items():
-        if _inside(path, of):
-            units = touched.get(f"{path}.weight") or attentions.get(path, frozenset())
-            terms[units] += flops
-    return WidthCost(_unit_sizes(network), terms, FLOPS)
+        Args:
+            size: Height and width of the image, in pixels.
+            of: Path of the part.
+
+        Raises:
+            ValueError: The network does not run at this size.
+        """
+        if size not in self._flops:
+            self._flops[size] = _own(count_flops(self.network, size).flops)
+        attentions = {
+            site.path: frozenset([site.unit.name])
+            for site in self._sites
+            if site.unit.kind == "attention"
+        }
+        terms = defaultdict(float)
+        for path, flops in self._flops[size].items():
+            if _inside(path, of):
+                units = self._touched.get(f"{path}.weight") or attentions.get(path, frozenset())
+                terms[units] += flops
+        return WidthCost(self._sizes, terms, FLOPS)
+
+    @cached_property
+    def _sites(self) -> list[Site]:
+        return scored_sites(self.network)
+
+    @cached_property
+    def _touched(self) -> dict[str, frozenset[str]]:
+        return touched_parameters(self.network)
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {site.unit.name: site.unit.size for site in self._sites}
 
 
 def _own(flops: dict[str, int]) -> dict[str, int]:
@@ -72,7 +89,3 @@ def _own(flops: dict[str, int]) -> dict[str, int]:
 
 def _inside(path: str, part: str) -> bool:
     return part == WHOLE or path == part or path.startswith(f"{part}.")
-
-
-def _unit_sizes(network: nn.Module) -> dict[str, int]:
-    return {site.unit.name: site.unit.size for site in scored_sites(network)}

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from rarts_mm.analysis import ResultsTable, plot_curve
 from rarts_mm.analysis.tables import COUNT
-from rarts_mm.analysis.width_costs import parameter_cost
+from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import masked, scores_of
 
@@ -71,7 +71,7 @@ def draw_curve(
     network = runner.model.kept
     runner.model.space.settle(network)
     alphas = scores_of(network)
-    cost = parameter_cost(search.network)
+    cost = WidthCosts(search.network).parameters()
 
     rows, metrics = [], []
     everything = {name: torch.arange(alpha.numel()) for name, alpha in alphas.items()}

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from rarts_mm.analysis import ResultsTable
-from rarts_mm.analysis.width_costs import flops_cost, parameter_cost
+from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import importance, rank_scores
 from rarts_mm.widths.budgets import WidthCost, agreement, keep_nonzero, keep_within
@@ -180,6 +180,7 @@ class _Planner:
         self.search, self.how = search, how
         self.network = search.network
         self.units, _ = search.model.space.units(self.network)
+        self._counts = WidthCosts(self.network)
         self._costs: dict[tuple[str, str], WidthCost] = {}
         self._parts: dict[str, str] = {}
 
@@ -237,10 +238,10 @@ class _Planner:
         if (quantity, of) not in self._costs:
             part = EVERYWHERE if of == MODEL else BACKBONE
             if quantity == PARAMETERS:
-                cost = parameter_cost(self.network, part)
+                cost = self._counts.parameters(part)
             else:
                 size = self.how.input_size or input_size(self.search.cfg)
-                cost = flops_cost(self.network, size, part)
+                cost = self._counts.flops(size, part)
             self._costs[quantity, of] = cost
         return self._costs[quantity, of]
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from rarts_mm.engine.hooks.search_record_hook import SEARCH_RECORD
 from rarts_mm.models.checkpoint_file import CheckpointFileError, read_checkpoint_file
 from rarts_mm.search import AUXILIARY, PRIMARY
 
@@ -153,8 +154,8 @@ def load_search(
             f"checkpoint {checkpoint} holds no scores (no entry alpha.*): it is one of a plain model. "
             f"Search first: python tools/train.py {config} --cfg-options load_from={checkpoint}"
         )
-    _check_space(cfg, content.get("meta") or {}, checkpoint)
     model = build_searched(cfg)
+    _check_space(model.space, content, checkpoint)
     try:
         model.load_state_dict(kept_weights(state, keep))
     except RuntimeError as error:
@@ -192,21 +193,11 @@ def build_searched(cfg: Config) -> torch.nn.Module:
     return model
 
 
-def _check_space(cfg: Config, meta: dict, checkpoint: str | Path) -> None:
+def _check_space(space: object, content: dict, checkpoint: str | Path) -> None:
     """Refuse a checkpoint whose scores stood elsewhere: names and sizes would fit, and mean another thing."""
-    text = meta.get("cfg")
-    if not text:
-        return
-    searched = Config.fromstring(text, ".py")
-    wanted, found = (space_of(c) for c in (cfg, searched))
-    if is_search(searched) and wanted != found:
+    wanted, found = type(space).__name__, content.get(SEARCH_RECORD, {}).get("space")
+    if found is not None and wanted != found:
         raise UsageError(
             f"checkpoint {checkpoint} is of a search with model.space.type={found!r}, the config has "
             f"{wanted!r}: its scores would be taken for others. Give the config that lies beside it"
         )
-
-
-def space_of(cfg: Config) -> str:
-    """Name of a search's space, without its scope."""
-    kind = (cfg.model.get("space") or {}).get("type", "WidthSpace")
-    return (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]

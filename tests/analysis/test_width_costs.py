@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from rarts_mm.analysis import count_flops, count_parameters
-from rarts_mm.analysis.width_costs import flops_cost, parameter_cost
+from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.registry import MODELS
 from rarts_mm.widths import slice_network
 from tests.widths.comparing import scored
@@ -75,7 +75,8 @@ def widths_of(alphas, seed):
 
 
 def check(network, alphas, size, of):
-    parameters, flops = parameter_cost(network, of), flops_cost(network, size, of)
+    costs = WidthCosts(network)
+    parameters, flops = costs.parameters(of), costs.flops(size, of)
     counted = count_flops(network, size)
     assert parameters.whole == counted.parameters[of]
     assert flops.whole == counted.flops[of]
@@ -114,7 +115,7 @@ def test_costs_of_a_single_dimension():
     init_default_scope("mmpretrain")
     network = MODELS.build(NETWORKS["swin"][0])
     scored(network)
-    costs = parameter_cost(network).per_dimension()
+    costs = WidthCosts(network).parameters().per_dimension()
     # h (4 d + 3) in an attention and 2 d + 1 in an MLP (thesis, Table 4.3, with biases).
     assert costs["backbone.stages.0.blocks.0.attn.w_msa"] == pytest.approx(2 * (4 * 8 + 3))
     assert costs["backbone.stages.1.blocks.0.ffn"] == pytest.approx(2 * 16 + 1)

@@ -59,9 +59,8 @@ def test_every_pruning_has_the_uniform_networks_flops(runs, module):
     search = load_search(work / "plain/search.py", work / "plain/search/epoch_1.pth")
     left = {64: 26, 128: 51, 8: 3}
     budget = module("pruning.pruners").uniform_flops(search, 0.6)
-    cost = importlib.import_module("rarts_mm.analysis.width_costs").flops_cost(
-        search.network, (8, 8)
-    )
+    costs = importlib.import_module("rarts_mm.analysis.width_costs").WidthCosts(search.network)
+    cost = costs.flops((8, 8))
     assert budget == cost({name: left[size] for name, size in cost.sizes.items()})
     assert cost.whole == plain["flops"]
     for result in prunings.values():

@@ -223,7 +223,7 @@ def test_scratch_of_frozen_stages_is_refused(tmp_path):
 def test_scores_of_another_place_are_refused(search, tmp_path):
     """Names and sizes would fit."""
     content = torch.load(search[1], weights_only=False)
-    content["meta"]["cfg"] = search[0].read_text()
+    content["rarts_mm"] = dict(space="WidthSpace")
     checkpoint = tmp_path / "searched.pth"
     torch.save(content, checkpoint)
     other = "model.space.type=BatchNormSpace"

@@ -12,7 +12,7 @@ from rarts_mm.cells.architecture import Architecture, save_architecture
 from rarts_mm.files import write_text
 from rarts_mm.registry import HOOKS
 
-from .search_record_hook import KEY
+from .search_record_hook import SEARCH_RECORD
 
 HISTORY = "genotypes"
 RECORD = "genotypes.json"
@@ -102,11 +102,11 @@ class GenotypeHook(Hook):
             )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        checkpoint.setdefault(KEY, {})[HISTORY] = self.history
+        checkpoint.setdefault(SEARCH_RECORD, {})[HISTORY] = self.history
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:
-            self.history = list(checkpoint.get(KEY, {}).get(HISTORY, []))
+            self.history = list(checkpoint.get(SEARCH_RECORD, {}).get(HISTORY, []))
 
     def after_train(self, runner) -> None:
         if not self.history or not is_main_process():

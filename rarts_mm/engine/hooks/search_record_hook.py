@@ -6,7 +6,7 @@ from mmengine.model import is_model_wrapper
 from rarts_mm.datasets import check_same_split
 from rarts_mm.registry import HOOKS
 
-KEY = "rarts_mm"
+SEARCH_RECORD = "rarts_mm"
 _REGARDLESS = "train_cfg.strict_resume=False"
 
 
@@ -42,12 +42,12 @@ class SearchRecordHook(Hook):
         self.validated = runner.epoch
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        checkpoint.setdefault(KEY, {}).update(
+        checkpoint.setdefault(SEARCH_RECORD, {}).update(
             self._current(runner), length=self.record["length"], validated=self.validated
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        saved = checkpoint.get(KEY, {})
+        saved = checkpoint.get(SEARCH_RECORD, {})
         if not runner._resume:
             self._refuse_other_scores(saved, runner)
             return
