@@ -19,6 +19,9 @@ from rarts_mm.registry import ALTERNATIONS, MODELS
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+# Of the learning rates, while steps are timed. A detector's work depends on what it finds; so all
+# searches have the same work in each pass, and the first step has as much as the last.
+STILL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,11 @@ def build_search(
     if amp:
         wrapper["amp"] = dict(dtype=amp)
     data = dict(zip((AUXILIARY, PRIMARY), batches, strict=True))
-    return Search(model, build_optim_wrapper(model, wrapper), data)
+    search = Search(model, build_optim_wrapper(model, wrapper), data)
+    for player in search.optim_wrapper.stepper.players.values():
+        for group in player.optimizer.param_groups:
+            group["lr"] *= STILL
+    return search
 
 
 def _shrink_classifier(cfg: Config, size: int) -> None:

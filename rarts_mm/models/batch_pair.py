@@ -2,8 +2,8 @@
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ class BatchPair(Problem):
             )
         self.model = model
         self.optim_wrapper = optim_wrapper
+        self._full = False
         self.parts: dict[str, list[dict]] = {}
         self._shares: dict[str, list[float]] = {}
         for half, batch in data.items():
@@ -46,13 +47,21 @@ class BatchPair(Problem):
         net = getattr(self.model, network)
         batch = self.parts[half][part]
         samples = copy.deepcopy(batch["data_samples"])
-        with self.optim_wrapper.optim_context(net):
+        with nullcontext() if self._full else self.optim_wrapper.optim_context(net):
             losses = net(batch["inputs"], samples, mode="loss")
         total, _ = net.parse_losses(losses)
         return total
 
     def frozen_statistics(self, network: str) -> AbstractContextManager:
         return frozen_statistics(getattr(self.model, network))
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        self._full = True
+        try:
+            yield
+        finally:
+            self._full = False
 
 
 def _split(batch: dict, parts: int) -> list[dict]:

@@ -41,7 +41,8 @@ class Lagrangian:
     def __post_init__(self) -> None:
         for name, symbol in (("lam", "lambda"), ("beta", "beta")):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value >= 0):
                 raise ValueError(
                     f"{name} ({symbol} of the Lagrangian) must be a finite number >= 0, "
                     f"got {value!r}"

@@ -42,3 +42,7 @@ class Problem(ABC):
         """
         del network
         return nullcontext()
+
+    def full_precision(self) -> AbstractContextManager:
+        """Context in which losses are computed without mixed precision."""
+        return nullcontext()

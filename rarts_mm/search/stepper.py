@@ -5,13 +5,15 @@ which order. This file knows how: gradients only where an update uses them, micr
 before the coupling, loss scaling, averaging over processes.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .draws import unnoticed_draws
 from .lagrangian import Lagrangian
 from .player import Player
 from .problem import ALPHA, SYMBOLS, Problem
@@ -105,6 +107,7 @@ class Stepper:
         of: Iterable[str],
         factor: float = 1.0,
         counts: bool | None = None,
+        full_precision: bool = False,
     ) -> None:
         """Add factor * d L_half(network, alpha) to the gradients of the players in ``of``.
 
@@ -114,12 +117,14 @@ class Stepper:
         Args:
             counts: whether this pass updates the network's running statistics; by default a pass
                 for the network's own step does, and one for alpha alone does not.
+            full_precision: compute without mixed precision.
         """
         of = tuple(name for name in of if self.moves(name))
         if not of:
             return
         self._require_gradients(of)
-        with self._statistics(network, network in of if counts is None else counts):
+        statistics = self._statistics(network, network in of if counts is None else counts)
+        with statistics, self._problem.full_precision() if full_precision else nullcontext():
             for loss, share in self._parts(network, half):
                 self._scaled(loss, share * factor).backward()
 
@@ -157,7 +162,9 @@ class Stepper:
             return
         graphs, vectors = zip(*pairs, strict=True)
         try:
-            products = torch.autograd.grad(graphs, alphas, vectors, allow_unused=True)
+            # What is computed again for the graph is computed as it was.
+            with sdpa_kernel(SDPBackend.MATH):
+                products = torch.autograd.grad(graphs, alphas, vectors, allow_unused=True)
         except RuntimeError as error:
             if "derivative for" in str(error):
                 raise RuntimeError(
@@ -171,8 +178,13 @@ class Stepper:
             alpha.grad = torch.zeros_like(alpha) if alpha.grad is None else alpha.grad
             alpha.grad.add_(product, alpha=factor)
 
-    def collect(self, name: str) -> list[Tensor]:
-        """Take out the gradients that a player holds: averaged over processes, unscaled, no None."""
+    def collect(self, name: str) -> list[Tensor] | None:
+        """Take out the gradients that a player holds: averaged over processes, unscaled.
+
+        Returns:
+            One for each parameter; None where the loss scaler's factor was too much for them, which
+            makes alpha's sub-step void (:meth:`spoil`).
+        """
         player = self.players[name]
         if self.reduce is not None:
             self.reduce(player.params)
@@ -180,9 +192,20 @@ class Stepper:
         for p in player.params:
             p.grad = None
         if self.scaler is not None:
-            # An infinite one makes alpha's gradient infinite, which the scaler then sees.
             torch._foreach_mul_(gradients, 1.0 / self.scaler.get_scale())
+            if not torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all():
+                self.spoil(ALPHA)
+                return None
         return gradients
+
+    def spoil(self, name: str) -> None:
+        """Make a player's gradient infinite, since what it would be computed from is.
+
+        A loss scaler then skips its sub-step and those after it; without one its parameters are no
+        numbers after it, which ends the run.
+        """
+        for p in self.players[name].params:
+            p.grad = torch.full_like(p, math.inf)
 
     def descend(self, name: str, coupled_to: str | None = None) -> None:
         """Turn the gradients that a player holds into one step of its optimiser."""
@@ -309,14 +332,16 @@ class Stepper:
         if self._checked_alpha or ALPHA not in self.players:
             return
         network = next(name for name in SYMBOLS if name in self.players)
-        if twice:
-            gradient = self.differentiable_gradient(network, network)
-            self.add_product(gradient, [g.detach() for g in gradient], factor=1.0)
-            del gradient
-        self._require_gradients((ALPHA,))
-        with self._statistics(network, counts=False):
-            for loss, share in self._parts(network, network):
-                (loss * share).backward()
+        # A resumed run does this again, in another step than the uninterrupted one.
+        with unnoticed_draws():
+            if twice:
+                gradient = self.differentiable_gradient(network, network)
+                self.add_product(gradient, [g.detach() for g in gradient], factor=1.0)
+                del gradient
+            self._require_gradients((ALPHA,))
+            with self._statistics(network, counts=False):
+                for loss, share in self._parts(network, network):
+                    (loss * share).backward()
         self._check_alpha_gradients()
         self._zero_gradients()
         self._require_gradients(())

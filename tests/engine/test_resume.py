@@ -68,8 +68,14 @@ def test_epoch_wise(tmp_path, settings):
         (7, 6, dict(alternation="RARTSJacobi")),
         *((5, 4, dict(alternation=name)) for name in SINGLE[1:]),
         (4, 4, dict(wrapper=dict(accumulative_counts=2), data=data(batch_size=2, noisy=True))),
+        # Alpha rests in the first step after the checkpoint, and in the very first one.
+        (3, 2, dict(wrapper=dict(alpha_interval=2))),
+        (3, 2, dict(wrapper=dict(alpha_warmup=2))),
     ],
-    ids=["middle", "end", "last", "odd", "jacobi", *SINGLE[1:], "micro-batches"],
+    ids=[
+        *("middle", "end", "last", "odd", "jacobi", *SINGLE[1:], "micro-batches"),
+        *("interval", "warm-up"),
+    ],
 )
 def test_iteration_wise_with_random_draws_everywhere(tmp_path, at, first, settings):
     settings = dict(noisy=True, checkpoint=ITERATIONS, epochs=3) | settings

@@ -13,9 +13,11 @@ from tests import tiny
 STAGES = ["backbone.stages.0", "backbone.stages.1"]
 
 
-def trained(steps=2, seed=0, **settings):
-    model = tiny.search_model(**settings)
-    wrapper = tiny.wrap(model, lam=0.7, beta=0.3)
+def trained(steps=2, seed=0, alternation=None, **settings):
+    networks = 1 if alternation else 2
+    model = tiny.search_model(**{"networks": networks, **settings})
+    uses = dict(alternation=alternation) if alternation else dict(lam=0.7, beta=0.3)
+    wrapper = tiny.wrap(model, **uses)
     torch.manual_seed(seed)
     for i in range(steps):
         model.train_step(tiny.batches(i), wrapper)
@@ -33,6 +35,31 @@ def test_the_search_is_the_same_with_and_without(way):
         blocks = [m for m in model.modules() if getattr(m, "with_cp", None) is not None]
         assert blocks
         assert not any(m.with_cp for m in blocks), "the reentrant kind is off"
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-12, atol=1e-12)
+
+
+VIT = dict(
+    type="VisionTransformer",
+    arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+    img_size=28,
+    patch_size=7,
+)
+
+
+@pytest.mark.parametrize("backbone", ["swin", "vit"])
+def test_a_graph_that_is_differentiated_twice_is_computed_again_twice(backbone):
+    """With the attention that can be differentiated so."""
+    kind = tiny.architecture()
+    names = STAGES
+    if backbone == "vit":
+        head = dict(type="VisionTransformerClsHead", hidden_dim=None)
+        kind = dict(tiny.architecture(head=head), backbone=VIT, neck=None)
+        names = ["backbone.layers.0", "backbone.layers.1"]
+    exact = dict(
+        architecture=kind, alternation=dict(type="DARTS2", derivative="exact", first="alpha")
+    )
+    plain, model = trained(**exact), trained(**exact, activation_checkpointing=names)
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-12, atol=1e-12)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rarts_mm.search import AUXILIARY, PRIMARY, RARTS
+from rarts_mm.search import AUXILIARY, DARTS2, PRIMARY, RARTS
 from tests.search.toy import Setting, Toy
 from tests.search.toy_alternations import CASES
 
@@ -69,6 +69,56 @@ def test_overflow_at_the_virtual_point_moves_the_weights_and_not_alpha(derivativ
     assert all(w.isfinite().all() for w in toy.weights(AUXILIARY))
     assert all(map(torch.equal, toy.alphas, alphas))
     assert stepper.scaler.get_scale() == 4.0
+
+
+class Steep(torch.autograd.Function):
+    """What it is given; its gradient is too large for any number type."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * float("inf")
+
+
+class TooSteep(Toy):
+    """The loss on one half is finite, its gradient is not."""
+
+    def __init__(self, half):
+        super().__init__()
+        self.half = half
+
+    def loss(self, network, half, part=0):
+        loss = super().loss(network, half, part)
+        return Steep.apply(loss) if half == self.half else loss
+
+
+@pytest.mark.parametrize("half", [AUXILIARY, PRIMARY])
+@pytest.mark.parametrize("derivative", ["finite-difference", "exact"])
+@pytest.mark.parametrize("first", ["w", "alpha"])
+def test_an_infinite_gradient_goes_no_further(half, derivative, first):
+    """No number made of it, no pass at weights that it led to."""
+    toy, rule = TooSteep(half), DARTS2(0.3, derivative, first)
+    stepper = Setting().stepper(toy, rule.players)
+    stepper.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    weights = [w.detach().clone() for w in toy.weights(AUXILIARY)]
+    alphas = [a.detach().clone() for a in toy.alphas]
+    losses = stepper.run(rule, toy)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(map(torch.equal, toy.alphas, alphas))
+    moved = half == PRIMARY and first == "w"
+    assert any(map(torch.equal, toy.weights(AUXILIARY), weights)) != moved
+    assert stepper.scaler.get_scale() == 4.0
+
+
+@pytest.mark.parametrize("derivative", ["finite-difference", "exact"])
+def test_without_a_scaler_an_infinite_gradient_is_seen_in_alpha(derivative):
+    """So that the run ends as for any other number that is none."""
+    toy, rule = TooSteep(PRIMARY), DARTS2(0.3, derivative)
+    Setting().stepper(toy, rule.players).run(rule, toy)
+    assert not all(a.isfinite().all() for a in toy.alphas)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -46,6 +46,37 @@ def test_no_gradient_is_computed_that_no_update_uses(name):
     assert toy.passes == PASSES[name]
 
 
+# Whose gradients travel between processes, in the order of a step.
+TRAVELS = {
+    **dict.fromkeys(("rarts", "rarts-jacobi"), [A, P, ALPHA]),
+    **dict.fromkeys(("darts1", "milenas", "joint"), [A, ALPHA]),
+    "darts1, alpha first": [ALPHA, A],
+    # Its own step; the gradient at w, and at the virtual point.
+    **dict.fromkeys(
+        ("darts2", "darts2, xi", "darts2, exact", "darts2, exact, xi"), [A] * 3 + [ALPHA]
+    ),
+    **dict.fromkeys(("darts2, alpha first", "darts2, exact, alpha first"), [A, A, ALPHA, A]),
+    "weights-only": [A],
+}
+
+
+@each_alternation
+def test_only_the_gradients_of_the_group_about_to_step_travel(name):
+    toy, rule = Toy(), CASES[name].rule
+    stepper = Setting().stepper(toy, rule.players)
+    owners = {id(p): n for n, player in stepper.players.items() for p in player.params}
+    travels = []
+
+    def reduce(params):
+        (owner,) = {owners[id(p)] for p in params}
+        assert len(params) == len(stepper.players[owner].params)
+        travels.append(owner)
+
+    stepper.reduce = reduce
+    stepper.run(rule, toy)
+    assert travels == TRAVELS[name]
+
+
 @pytest.mark.parametrize("name", COSTS)
 def test_passes_cost_what_the_cost_model_says(name):
     toy, rule = Toy(), CASES[name].rule

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 
 from rarts_mm.registry import ALTERNATIONS
 
@@ -70,22 +71,44 @@ class DARTS2(DARTS):
     def _finite_difference(self, s: Stepper) -> None:
         s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY,), counts=False)
         with VirtualStep(s.players[AUXILIARY], self.xi) as virtual:
-            virtual.take(s.collect(AUXILIARY))
-            s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA), counts=False)
-            v = virtual.scale(s.collect(AUXILIARY))
+            v = self._beyond(s, virtual)
+            if v is None:
+                return
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(v))).item()
             if norm == 0:
+                return
+            if not math.isfinite(norm):
+                s.spoil(ALPHA)
                 return
             epsilon = _DISTANCE / norm
             for sign in (1, -1):
                 virtual.put(v, sign * epsilon)
-                s.gradients(AUXILIARY, AUXILIARY, of=(ALPHA,), factor=-sign / (2 * epsilon))
+                # Rounded to half precision, the two points would be apart by rounding alone.
+                s.gradients(
+                    *(AUXILIARY, AUXILIARY),
+                    of=(ALPHA,),
+                    factor=-sign / (2 * epsilon),
+                    full_precision=True,
+                )
 
     def _exact(self, s: Stepper) -> None:
         gradient = s.differentiable_gradient(AUXILIARY, AUXILIARY)
         with VirtualStep(s.players[AUXILIARY], self.xi) as virtual:
-            virtual.take(s.collect(AUXILIARY))
-            s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA), counts=False)
-            v = virtual.scale(s.collect(AUXILIARY))
-        # With w in its place again, as the graph of L_a's gradient reads it.
-        s.add_product(gradient, v, factor=-1.0)
+            v = self._beyond(s, virtual)
+        if v is not None:
+            # With w in its place again, as the graph of L_a's gradient reads it.
+            s.add_product(gradient, v, factor=-1.0)
+
+    def _beyond(self, s: Stepper, virtual: VirtualStep) -> list[Tensor] | None:
+        """Take the virtual step with the gradient of L_a that w holds; add dL_p/dalpha there to alpha's.
+
+        Returns:
+            minus v times the derivative of w' by that gradient; None after an overflow.
+        """
+        gradient = s.collect(AUXILIARY)
+        if gradient is None:
+            return None
+        virtual.take(gradient)
+        s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA), counts=False)
+        v = s.collect(AUXILIARY)
+        return None if v is None else virtual.scale(v)
