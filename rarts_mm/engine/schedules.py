@@ -16,11 +16,13 @@ class Trace:
     Attributes:
         group: its settings now, without the parameters.
         lr: learning rate in each iteration.
+        momentum: in each iteration, 0 where the optimiser knows none.
         gamma_factor: what penalties are multiplied by in each iteration.
     """
 
     group: dict
     lr: list[float] = field(default_factory=list)
+    momentum: list[float] = field(default_factory=list)
     gamma_factor: list[float] = field(default_factory=list)
 
 
@@ -55,6 +57,8 @@ def foresee(
     stand_in = SimpleNamespace(param_groups=[groups[i] for i in chosen], step=_step, _global_step=0)
     copies = []
     for scheduler in schedulers:
+        if getattr(scheduler, "need_val_args", False):
+            continue
         one = copy.copy(scheduler)
         one.optimizer = stand_in
         one.base_values = [scheduler.base_values[i] for i in chosen]
@@ -64,6 +68,7 @@ def foresee(
     for iteration in iterations:
         for trace, group in zip(traces, stand_in.param_groups, strict=True):
             trace.lr.append(group["lr"])
+            trace.momentum.append(group.get("momentum", 0.0))
             trace.gamma_factor.append(group.get("gamma_factor", 1.0))
         end_of_epoch = (iteration + 1) % epoch_length == 0
         for one in copies:

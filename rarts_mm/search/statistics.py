@@ -5,7 +5,7 @@ from torch import Tensor, nn
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-class frozen_statistics:  # noqa: N801 (a context, used like a function)
+class frozen_statistics:
     """Within this context batch norms compute as before, but their running statistics stay.
 
     Layers in training mode go on normalising by the batch, those in evaluation mode by their running

@@ -16,6 +16,9 @@ SCHEDULES = [
         dict(type="MultiStepLR", milestones=[2, 3], gamma=0.1, by_epoch=True),
     ],
     [dict(type="LinearParamScheduler", param_name="gamma_factor", start_factor=0.01, end=3)],
+    [dict(type="LinearMomentum", start_factor=0.1, end=3), dict(type="ExponentialLR", gamma=0.5)],
+    # Waits for a validation's result, so that nobody knows.
+    [dict(type="ReduceOnPlateauLR", monitor="loss", patience=1)],
     [],
 ]
 
@@ -34,9 +37,12 @@ def run(wrapper, schedulers, iterations):
     """As the Runner's hook does it; returns the settings that each iteration's step used."""
     seen = []
     for i in iterations:
-        seen.append([(g["lr"], g["gamma_factor"]) for g in wrapper.optimizer.param_groups])
+        keys = ("lr", "gamma_factor", "momentum")
+        seen.append([tuple(g[key] for key in keys) for g in wrapper.optimizer.param_groups])
         wrapper.step()
         for one in schedulers:
+            if hasattr(one, "need_val_args"):
+                continue
             if not one.by_epoch or (i + 1) % LENGTH == 0:
                 one.step()
     return seen
@@ -61,3 +67,4 @@ def test_the_traces_are_what_happens_then(schedules, start):
     for i, trace in enumerate(traces):
         assert trace.lr == [step[i][0] for step in happened]
         assert trace.gamma_factor == [step[i][1] for step in happened]
+        assert trace.momentum == [step[i][2] for step in happened]

@@ -61,6 +61,22 @@ def test_the_whole_schedule_is_looked_at(tmp_path):
     assert "coupling of u and w is unstable" in said(tmp_path, **settings)
 
 
+def test_a_schedule_of_momentum_is_looked_at(tmp_path):
+    """It starts at 0.098; at 0.9 a beta of 2 is stable, at 0.98 the bound is 0.8."""
+    rising = [dict(type="LinearMomentum", start_factor=0.1, by_epoch=False, end=4)]
+    for momentum, unstable in ((0.9, False), (0.98, True)):
+        sgd = dict(optimizer=dict(SGD["optimizer"], momentum=momentum))
+        folder = tmp_path / str(momentum)
+        text = said(folder, weights=sgd, beta=2.0, epochs=2, param_scheduler=rising)
+        assert ("and momentum 0.98 makes their distance grow" in text) == unstable
+        assert ("stable for beta < 0.8 at" in text) == unstable
+
+
+def test_a_schedule_that_waits_for_validations_starts(tmp_path):
+    schedule = [dict(type="ReduceOnPlateauLR", monitor="accuracy/top1", rule="greater")]
+    assert "Epoch(train)" in said(tmp_path, param_scheduler=schedule)
+
+
 def test_adaptive_optimisers_have_no_bound(tmp_path):
     assert "is unstable" not in said(tmp_path, beta=1e4)
 

@@ -60,27 +60,32 @@ class StartUpHook(Hook):
         if not lagrangian.beta or not (decoupled or isinstance(wrapper[AUXILIARY].optimizer, SGD)):
             return
         for of_w, of_u in zip(traces[AUXILIARY], traces[PRIMARY], strict=False):
-            step_w, step_u = (max(t.lr, default=0.0) * lagrangian.beta for t in (of_w, of_u))
-            descent = Descent(
-                *(of_w.group.get(k, 0.0) for k in ("momentum", "dampening", "nesterov"))
-            )
-            if not step_w or not step_u:
-                continue
-            settings = (descent, rule.simultaneous, decoupled)
-            if coupling_radius(step_w, step_u, *settings) < 1 - 1e-9:
-                continue
-            rate = step_w / lagrangian.beta
-            bound = coupling_bound(*settings, ratio=step_u / step_w) / rate
-            runner.logger.warning(
-                "The coupling of u and w is unstable: beta=%g at learning rate %g and momentum %g "
-                "makes their distance grow from step to step. %s is stable for beta < %.4g at this "
-                "learning rate; lower optim_wrapper.beta or the learning rate%s.",
-                *(lagrangian.beta, rate, descent.momentum, type(rule).__name__, bound),
-                " (RARTS, with updates one after the other, bears another bound than RARTSJacobi)"
-                if rule.simultaneous
-                else "",
-            )
-            return
+            # At a momentum, the larger the step the less stable. Momentum may have a schedule.
+            worst: dict[float, tuple[float, float, float]] = {}
+            for step in zip(of_w.momentum, of_w.lr, of_u.lr, strict=True):
+                nearly = round(step[0], 3)
+                worst[nearly] = tuple(map(max, worst.get(nearly, step), step))
+            for momentum, rate, other in worst.values():
+                if not rate or not other:
+                    continue
+                descent = Descent(
+                    momentum, *(of_w.group.get(k, 0.0) for k in ("dampening", "nesterov"))
+                )
+                settings = (descent, rule.simultaneous, decoupled)
+                steps = rate * lagrangian.beta, other * lagrangian.beta
+                if coupling_radius(*steps, *settings) < 1 - 1e-9:
+                    continue
+                bound = coupling_bound(*settings, ratio=other / rate) / rate
+                runner.logger.warning(
+                    "The coupling of u and w is unstable: beta=%g at learning rate %g and momentum "
+                    "%g makes their distance grow from step to step. %s is stable for beta < %.4g at "
+                    "this learning rate; lower optim_wrapper.beta or the learning rate%s.",
+                    *(lagrangian.beta, rate, momentum, type(rule).__name__, bound),
+                    " (RARTS, with updates one after the other, bears another bound than RARTSJacobi)"
+                    if rule.simultaneous
+                    else "",
+                )
+                return
 
     def _check_penalties(self, runner, wrapper, traces: list[Trace]) -> None:
         params = wrapper.stepper.players[ALPHA].params
@@ -95,7 +100,7 @@ class StartUpHook(Hook):
                 steps = zip(trace.lr, trace.gamma_factor, moves, strict=True)
                 rates = [(lr, lr * factor) for lr, factor, moving in steps if moving]
                 plain = isinstance(wrapper[ALPHA].optimizer, SGD)
-                momentum = trace.group.get("momentum", 0.0) if plain else None
+                momentum = max(trace.momentum, default=0.0) if plain else None
                 reaches.append(penalty.reach(rates, momentum))
             reach = min((r for r in reaches if r is not None), default=None)
             if reach is None:
