@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from rarts_mm.engine import resume_from_whole_file
+from rarts_mm.engine import has_saved, resume_from_whole_file
 
 from .configs import (
     is_search,
@@ -61,10 +61,17 @@ def training_config(
             )
         cfg.auto_scale_lr.enable = True
     if resume == "auto":
-        cfg.resume, cfg.load_from = True, None
+        # Until something was saved, a run that is resumed starts as it would without.
+        cfg.resume = has_saved(cfg.work_dir)
+        if cfg.resume:
+            cfg.load_from = None
+        else:
+            start = f"load_from={cfg.load_from}" if cfg.get("load_from") else "the beginning"
+            if int(os.environ.get("RANK", 0)) == 0:
+                print(f"--resume: {cfg.work_dir} has no checkpoint yet; starting from {start}.")
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
-    check_work_dir(cfg.work_dir, resume=bool(cfg.get("resume")))
+    check_work_dir(cfg.work_dir, resume=resume is not None or bool(cfg.get("resume")))
     check_files(cfg)
     with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointKindHook"))

@@ -1,11 +1,17 @@
 """MMEngine's sockets: optim wrapper, loop over two halves, hooks, distributed wrapper."""
 
-from .checkpoints import CheckpointError, checkpoint_to_resume, resume_from_whole_file
+from .checkpoints import (
+    CheckpointError,
+    checkpoint_to_resume,
+    has_saved,
+    resume_from_whole_file,
+)
 from .constructor import RARTSOptimWrapperConstructor, alpha_like
 from .distributed import CPUDistributed, SearchDistributed
 from .hooks import (
     CheckpointFilesHook,
     CheckpointKindHook,
+    CommonStatisticsHook,
     DropPathScheduleHook,
     GenotypeHook,
     LagrangianHook,
@@ -27,6 +33,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointFilesHook",
     "CheckpointKindHook",
+    "CommonStatisticsHook",
     "DropPathScheduleHook",
     "GenotypeHook",
     "LagrangianHook",
@@ -45,5 +52,6 @@ __all__ = [
     "StartUpHook",
     "alpha_like",
     "checkpoint_to_resume",
+    "has_saved",
     "resume_from_whole_file",
 ]

@@ -67,6 +67,16 @@ def checkpoint_to_resume(work_dir: str | Path, given: str | Path | None = None) 
     )
 
 
+def has_saved(work_dir: str | Path) -> bool:
+    """Whether there is a checkpoint, whole or not, that a run with this work dir could go on from."""
+    work_dir = Path(work_dir)
+    if not work_dir.is_dir():
+        return False
+    return _last(work_dir) is not None or any(
+        _NUMBERED.fullmatch(path.name) for path in work_dir.iterdir()
+    )
+
+
 def resume_from_whole_file(runner) -> str | None:
     """Let a Runner that is to be resumed do so from :func:`checkpoint_to_resume`.
 

@@ -47,7 +47,8 @@ class RARTSOptimWrapper(OptimWrapperDict):
         alpha_interval: alpha moves in every such step, the weights in all.
         alpha_warmup: number of epochs at the start in which alpha rests.
         accumulative_counts: number of micro-batches that a step's batches are computed in. Each
-            sub-step accumulates over all of them: the step is that of the whole batch.
+            sub-step accumulates over all of them: the step is that of the whole batch, where its loss
+            is the mean over images and no batch norm sees the parts.
         optim_wrappers: the member wrappers by name.
     """
 

@@ -13,8 +13,9 @@ from rarts_mm.search import AUXILIARY, PRIMARY, Problem, frozen_statistics
 class BatchPair(Problem):
     """The two losses of a :class:`~rarts_mm.models.SearchModel` on one pair of batches.
 
-    Preprocessing and batch augmentation (mixup) run once per batch, or per part of it, here; every
-    forward pass then gets samples of its own, as losses may overwrite them.
+    Preprocessing and batch augmentation (mixup, padding to one size) run once here, for the whole of a
+    batch however many parts it is computed in; every forward pass then gets samples of its own, as
+    losses may overwrite them.
 
     Args:
         model: the search model.
@@ -35,10 +36,10 @@ class BatchPair(Problem):
         self.parts: dict[str, list[dict]] = {}
         self._shares: dict[str, list[float]] = {}
         for half, batch in data.items():
-            parts = _split(batch, optim_wrapper.accumulative_counts)
-            sizes = [len(part["inputs"]) for part in parts]
+            batch = model.data_preprocessor(batch, training=True)
+            self.parts[half] = _split(batch, optim_wrapper.accumulative_counts)
+            sizes = [len(part["inputs"]) for part in self.parts[half]]
             self._shares[half] = [size / sum(sizes) for size in sizes]
-            self.parts[half] = [model.data_preprocessor(part, training=True) for part in parts]
 
     def shares(self, half: str) -> Sequence[float]:
         return self._shares[half]
@@ -72,6 +73,6 @@ def _split(batch: dict, parts: int) -> list[dict]:
     parts = min(parts, number)
     bounds = [number * i // parts for i in range(parts + 1)]
     return [
-        {key: value[begin:end] for key, value in batch.items()}
+        {key: value if value is None else value[begin:end] for key, value in batch.items()}
         for begin, end in itertools.pairwise(bounds)
     ]

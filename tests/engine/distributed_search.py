@@ -4,9 +4,10 @@ python -m torch.distributed.run --nproc_per_node=2 tests/engine/distributed_sear
 writes FOLDER/steps<N>.pth (a few steps on fixed batches), FOLDER/cells<N>.pth (the same of topology
 searches), FOLDER/norms<N>.pth (layers of synchronised batch norm) and FOLDER/run<N>.pth (an epoch of
 the Runner's) in process N. The folders FOLDER/whole and FOLDER/parts are an uninterrupted search and the
-same one cut off and resumed.
+same one cut off and resumed, with the states of process N in FOLDER/resumed<N>.pth.
 """
 
+import copy
 import sys
 from pathlib import Path
 
@@ -211,22 +212,40 @@ def run(folder: Path) -> dict:
     return dict(start=noted.start, steps=noted.steps, model=model, optimizer=optimizer)
 
 
-def cut_off_and_resume(folder: Path) -> None:
-    """Search two epochs, and once more in two parts; random draws everywhere."""
+def resumable() -> dict:
+    """Model and data of a search whose batch norms follow the images of their own process."""
+    kind = cnn()
+    kind["backbone"]["norm_cfg"] = dict(type="BN")
+    kind["head"] = dict(kind["head"], type="LinearClsHead", **resuming.NOISE["architecture"]["head"])
+    return dict(
+        model=dict(type="rarts_mm.SearchModel", architecture=kind),
+        noisy=True,
+        data=resuming.data(batch_size=2, noisy=True),
+    )
+
+
+def cut_off_and_resume(folder: Path) -> dict:
+    """Search two epochs, and once more in two parts; random draws, and batch norms of this process.
+
+    Returns:
+        This process' states at the end, of the whole search and of the one in parts.
+    """
     several = dict(
         launcher="pytorch",
         cfg=dict(model_wrapper_cfg=dict(type="rarts_mm.SearchDistributed")),
-        noisy=True,
         checkpoint=resuming.ITERATIONS,
-        data=resuming.data(batch_size=2, noisy=True),
+        **resumable(),
     )
-    resuming.run(folder / "whole", **several)
+    whole = resuming.run(folder / "whole", **copy.deepcopy(several))
     try:
         # Three steps an epoch, a checkpoint every second: back to the middle of the first epoch.
-        resuming.run(folder / "parts", custom_hooks=[resuming.CutOff(3)], **several)
+        resuming.run(
+            folder / "parts", custom_hooks=[resuming.CutOff(3)], **copy.deepcopy(several)
+        )
     except KeyboardInterrupt:
         torch.distributed.barrier()
-    resuming.run(folder / "parts", resume=True, **several)
+    parts = resuming.run(folder / "parts", resume=True, **several)
+    return dict(whole=whole.model.module.state_dict(), parts=parts.model.module.state_dict())
 
 
 def main(folder: Path) -> None:
@@ -243,7 +262,7 @@ def main(folder: Path) -> None:
     norms = {name: normalise(rank, world_size, name) for name in NORMS}
     torch.save(norms, folder / f"norms{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
-    cut_off_and_resume(folder)
+    torch.save(cut_off_and_resume(folder), folder / f"resumed{rank}.pth")
     torch.distributed.destroy_process_group()
 
 

@@ -1,5 +1,6 @@
 """A search in two processes is the search in one process with the whole batches."""
 
+import copy
 import functools
 import os
 import subprocess
@@ -143,14 +144,20 @@ def test_a_resumed_search_of_two_processes_is_the_uninterrupted_one(two):
     logs = [log.read_text() for log in (two / "parts").glob("*/*.log")]
     assert any("resumed epoch: 0, iter: 2" in log for log in logs)
     resuming.assert_same_search(two / "parts" / "iter_6.pth", two / "whole" / "iter_6.pth")
+    first, second = loaded(two, "resumed")
+    assert any(key.endswith("running_mean") for key in first["whole"])
+    # Checkpoints hold the first process' statistics, which are everybody's.
+    for rank in (first, second):
+        assert_identical(dict(rank["parts"]), dict(rank["whole"]))
+    assert_identical(dict(first["whole"]), dict(second["whole"]))
 
 
 def test_one_process_does_not_go_on_with_a_search_of_two(two, tmp_path):
-    resumed = dict(load_from=str(two / "whole" / "iter_6.pth"), resume=True, noisy=True, epochs=3)
-    data = resuming.data(batch_size=2, noisy=True)
+    checkpoint = str(two / "whole" / "iter_6.pth")
+    resumed = dict(load_from=checkpoint, resume=True, epochs=3, **distributed_search.resumable())
     with pytest.raises(ValueError, match=r"world_size was 2, is 1.*strict_resume=False"):
-        resuming.run(tmp_path / "refused", data=data, **resumed)
-    runner = resuming.run(tmp_path / "on", data=data, loop=dict(strict_resume=False), **resumed)
+        resuming.run(tmp_path / "refused", **copy.deepcopy(resumed))
+    runner = resuming.run(tmp_path / "on", loop=dict(strict_resume=False), **resumed)
     # Five steps of an epoch in one process, three in each of two.
     assert runner.iter == 15
     assert "going on at the start of epoch 3" in tiny.log_text(tmp_path / "on")

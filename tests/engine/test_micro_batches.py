@@ -1,5 +1,6 @@
 """A step computed in parts is the step on the whole batches."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,9 +18,12 @@ ALTERNATIONS = [
 ]
 
 
-def trained(counts, networks, alternation, number=5):
-    kind = tiny.architecture()
-    model = tiny.search_model(networks=networks, architecture=kind)
+def trained(counts, networks, alternation, number=5, head=None, preprocessor=None):
+    more = {} if preprocessor is None else dict(data_preprocessor=preprocessor)
+    kind = tiny.architecture(head=head)
+    model = tiny.search_model(networks=networks, architecture=kind, **more)
+    torch.manual_seed(1)
+    np.random.seed(1)
     weights = tiny.weights_config(clip_grad=dict(max_norm=0.3))
     wrapper = tiny.wrap(
         model, weights=weights, alternation=alternation, lam=0.7, accumulative_counts=counts
@@ -39,6 +43,22 @@ def test_micro_batches_equal_one_large_batch(networks, alternation):
         assert one.keys() == other.keys()
         for key in other:
             assert float(one[key]) == pytest.approx(float(other[key]), rel=1e-9)
+
+
+def test_images_are_mixed_with_those_of_the_whole_batch():
+    mixing = dict(
+        head=dict(loss=dict(type="CrossEntropyLoss", use_soft=True)),
+        preprocessor=dict(
+            tiny.preprocessor(tiny.Doubles),
+            batch_augments=dict(augments=dict(type="Mixup", alpha=0.8)),
+        ),
+    )
+    whole, _ = trained(1, 2, dict(type="RARTS"), **mixing)
+    parts, _ = trained(3, 2, dict(type="RARTS"), **mixing)
+    plain, _ = trained(3, 2, dict(type="RARTS"))
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=1e-8, atol=1e-10)
+    assert any(not torch.allclose(parts[key], value) for key, value in plain.items())
 
 
 def test_no_part_is_empty_where_a_batch_is_small():

@@ -1,6 +1,8 @@
 """Checkpoint files: written whole, broken ones recognised, left-overs removed."""
 
+import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import DATASETS
 
+from rarts_mm.apis import command_line, training_config
 from rarts_mm.engine import CheckpointError, checkpoint_to_resume, checkpoints
+from rarts_mm.files import write_text
 from tests import tiny
 from tests.conftest import run_tool
-from tests.engine.resuming import assert_same_search, load, run
+from tests.engine.resuming import assert_same_search, load, run, search
 
 
 def save(folder: Path, *names: str, last: str | None = None) -> None:
@@ -125,6 +129,66 @@ def test_the_backend_writes_whole_files_or_none(tmp_path, monkeypatch):
     assert [p.name for p in target.parent.iterdir()] == ["epoch_1.pth"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_with_the_files_name(tmp_path, monkeypatch, capsys, number):
+    """The file before it, and its name in last_checkpoint, stay."""
+    runner = search(tmp_path, epochs=3)
+    fsync, calls = os.fsync, []
+
+    def fills_up(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fills_up)
+    with pytest.raises(SystemExit) as end:
+        command_line.run(runner.train)
+    assert end.value.code == 2
+    lost = tmp_path / "epoch_2.pth"
+    error = f"error: [Errno {number}] {os.strerror(number)}: {str(lost)!r}"
+    assert capsys.readouterr().err.splitlines()[-1] == error
+    assert [p.name for p in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
+    assert not list(tmp_path.glob(".*"))
+    assert checkpoint_to_resume(tmp_path) == str(tmp_path / "epoch_1.pth")
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_1.pth")
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path, monkeypatch):
+    def broken(path, text) -> None:
+        raise OSError(errno.ENOTCONN, "not connected")
+
+    monkeypatch.setattr(Path, "write_text", broken)
+    with pytest.raises(OSError, match="not connected") as error:
+        write_text(tmp_path / "x.txt", "text")
+    assert error.value.filename is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_that_leave_out_what_resuming_needs_are_warned_of(tmp_path):
+    run(tmp_path / "whole", epochs=1)
+    assert "default_hooks.checkpoint.save_" not in tiny.log_text(tmp_path / "whole")
+    bare = dict(save_optimizer=False, save_param_scheduler=False)
+    run(tmp_path / "bare", epochs=1, checkpoint=bare)
+    text = tiny.log_text(tmp_path / "bare")
+    for name, what in (
+        ("save_optimizer", r"the optimisers' states \(moments, learning rates, loss scale\)"),
+        ("save_param_scheduler", "the schedules"),
+    ):
+        line = (
+            rf"WARNING - default_hooks\.checkpoint\.{name}=False: .*everything but {what}, .* anew"
+        )
+        assert len(re.findall(line, text)) == 1
+        assert text.index(f"checkpoint.{name}=False: ") < text.index("Epoch(train)")
+    assert {"optimizer", "param_schedulers"}.isdisjoint(load(tmp_path / "bare" / "epoch_1.pth"))
+    # Nothing to save, nothing to warn of.
+    schedulers = dict(auxiliary=[], primary=[], alpha=[])
+    run(tmp_path / "none", epochs=1, checkpoint=bare, param_scheduler=schedulers)
+    text = tiny.log_text(tmp_path / "none")
+    assert "checkpoint.save_optimizer=False: " in text
+    assert "checkpoint.save_param_scheduler=False: " not in text
+
+
 def test_a_search_writes_whole_files_keeps_two_and_removes_left_overs(tmp_path):
     """What a killed run was writing goes, the user's own hidden files stay."""
     left, own = tmp_path / ".epoch_1-a1b2c3_x.pth", tmp_path / ".mine.pth"
@@ -205,3 +269,21 @@ def test_a_plain_training_through_the_command_line(tmp_path):
     status, _, err = run_tool("train", config, "--work-dir", work_dir, "--resume")
     assert status == 2
     assert "no checkpoint can be resumed from" in err
+
+
+def test_resuming_before_anything_was_saved_is_starting(small_config, tmp_path, capsys):
+    """From what the config starts from, which the first epoch's end may be hours away from."""
+    pretrained = tmp_path / "pretrained.pth"
+    torch.save(dict(state_dict={}), pretrained)
+    work_dir = tmp_path / "run"
+    options = dict(load_from=str(pretrained))
+    for marker in (None, ""):
+        if marker is not None:
+            work_dir.mkdir()
+            (work_dir / "last_checkpoint").write_text(marker)
+        cfg = training_config(small_config, str(work_dir), resume="auto", options=options)
+        assert (cfg.resume, cfg.load_from) == (False, str(pretrained))
+        assert f"no checkpoint yet; starting from load_from={pretrained}" in capsys.readouterr().out
+    save(work_dir, "epoch_1.pth")
+    cfg = training_config(small_config, str(work_dir), resume="auto", options=options)
+    assert (cfg.resume, cfg.load_from) == (True, None)

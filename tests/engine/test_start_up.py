@@ -189,7 +189,9 @@ class Kept(Hook):
             }
 
 
-def test_precise_statistics_are_those_of_each_networks_half(tmp_path):
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_precise_statistics_are_those_of_each_networks_half(tmp_path, by_epoch):
+    """In the last checkpoint, too, which is written before the epoch ends where iterations count."""
     from rarts_mm.registry import MODELS
 
     if MODELS.get("Normed") is None:
@@ -201,12 +203,19 @@ def test_precise_statistics_are_those_of_each_networks_half(tmp_path):
         tmp_path,
         model=dict(type="rarts_mm.SearchModel", architecture=kind),
         custom_hooks=[kept, dict(type="rarts_mm.PreciseStatisticsHook", num_samples=100)],
-        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1)),
+        default_hooks=dict(
+            checkpoint=dict(type="CheckpointHook", interval=1, by_epoch=by_epoch, max_keep_ckpts=2)
+        ),
     )
     runner.train()
     for half in (AUXILIARY, PRIMARY):
         for found, wanted in zip(kept.found[half], kept.wanted[half], strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
-    saved = torch.load(tmp_path / "epoch_1.pth", weights_only=False)["state_dict"]
+    files = ["epoch_1.pth"] if by_epoch else ["iter_2.pth", "iter_3.pth"]
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == files
+    checkpoint = torch.load(tmp_path / files[-1], weights_only=False)
+    assert checkpoint["meta"]["iter"] == 3
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / files[-1])
+    saved = checkpoint["state_dict"]
     torch.testing.assert_close(saved["primary.neck.norm.running_mean"], kept.found[PRIMARY][0])
     assert not torch.equal(kept.found[AUXILIARY][0], kept.found[PRIMARY][0])

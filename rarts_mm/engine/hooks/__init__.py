@@ -2,6 +2,7 @@
 
 from .checkpoint_files_hook import CheckpointFilesHook
 from .checkpoint_kind_hook import CheckpointKindHook
+from .common_statistics_hook import CommonStatisticsHook
 from .drop_path_schedule_hook import DropPathScheduleHook
 from .expected_latency_hook import ExpectedLatencyHook
 from .genotype_hook import GenotypeHook
@@ -20,6 +21,7 @@ from .swin_release_hook import SwinReleaseHook
 __all__ = [
     "CheckpointFilesHook",
     "CheckpointKindHook",
+    "CommonStatisticsHook",
     "DropPathScheduleHook",
     "ExpectedLatencyHook",
     "GenotypeHook",

@@ -7,6 +7,7 @@ from rarts_mm.registry import HOOKS
 from rarts_mm.search import AUXILIARY, PRIMARY
 
 from ..batch_statistics import training_norms, update_statistics
+from .saving import save_again
 
 
 @HOOKS.register_module()
@@ -22,7 +23,7 @@ class PreciseStatisticsHook(Hook):
         num_samples: number of images to compute them from, at most the half.
     """
 
-    # Before the checkpoint of the epoch is written.
+    # Before the checkpoint of the epoch is written; that of its last iteration is written again.
     priority = "ABOVE_NORMAL"
 
     def __init__(self, num_samples: int = 8192) -> None:
@@ -45,3 +46,4 @@ class PreciseStatisticsHook(Hook):
                 update_statistics(
                     network, loader, self.num_samples, runner.world_size, runner.logger
                 )
+        save_again(runner)
