@@ -1,5 +1,6 @@
 """Files are written whole or not at all; what is a file of this machine."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -7,12 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What a full or failing disk answers; the system names no file then.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
     A process killed meanwhile leaves the old file, or none; an exception removes the temporary one.
+
+    Raises:
+        OSError: with ``path`` as its file name, also where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +33,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno in _DISK_ERRORS:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -36,8 +36,8 @@ _OTHERS: dict[str, tuple[Alternation, dict]] = {
     "joint": (Joint(), dict(color=COLOURS[2], linestyle=(0, (3, 1, 1, 1, 1, 1)))),
     "RARTS, Jacobi": (RARTSJacobi(), dict(color=COLOURS[6], linestyle=":")),
 }
-# Shades of COLOURS[0], light to dark: the values of one panel.
-_SHADES = [colormaps["Blues"](x) for x in (0.45, 0.7, 1.0)]
+# Of COLOURS[0], light to dark: the values of one panel.
+_LIGHTEST, _DARKEST = 0.45, 1.0
 _FACTORS, _SHIFTS = (0.2, 1.0, 3.0), (-2.0, 0.0, 2.0)
 # Where a line can no longer be told from its end, or is far outside the picture.
 _STILL, _OUTSIDE = 1e-5, 100.0
@@ -49,7 +49,8 @@ class Panel:
 
     Attributes:
         title: what varies, and what does not.
-        rarts: label -> (steps + 1, 2) points (alpha, w) of RARTS, one for each value.
+        rarts: label -> (steps + 1, 2) points (alpha, w) of RARTS, one for each different value: a
+            lambda or beta of 0 has no multiples.
         others: the same for the other alternations, by their names.
     """
 
@@ -100,11 +101,12 @@ def solvable_panels(
     middle = run(weights, start, RARTS())
 
     def panel(title: str, symbol: str, cases: Sequence[tuple[float, Lagrangian, Point]]) -> Panel:
+        different = {value: (case, first) for value, case, first in cases}
         ways = {
-            f"{symbol} = {value:g}": middle
+            f"{symbol} = {text}": middle
             if (case, first) == (weights, start)
             else run(case, first, RARTS())
-            for value, case, first in cases
+            for text, (case, first) in zip(_texts(list(different)), different.values(), strict=True)
         }
         return Panel(title, ways, others)
 
@@ -156,6 +158,16 @@ def plot_trajectories(panels: Sequence[Panel], path: str | Path) -> None:
         figure.savefig(temporary)
 
 
+def _texts(values: Sequence[float]) -> list[str]:
+    """Different numbers as short texts that differ."""
+    # 17 digits tell any two numbers of double precision apart.
+    for digits in range(6, 18):
+        texts = [f"{value:.{digits}g}" for value in values]
+        if len(set(texts)) == len(values):
+            break
+    return texts
+
+
 def _draw(axes, panel: Panel) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.93")
@@ -164,7 +176,9 @@ def _draw(axes, panel: Panel) -> None:
         axes.plot(*way.T, linewidth=1.1, label=name, **_OTHERS[name][1])
         axes.plot(*way[-1], ".", color=_OTHERS[name][1]["color"], markersize=6)
     lines = []
-    for shade, (label, way) in zip(_SHADES, panel.rarts.items(), strict=True):
+    # A single way gets the darkest.
+    shades = colormaps["Blues"](np.linspace(_DARKEST, _LIGHTEST, len(panel.rarts))[::-1])
+    for shade, (label, way) in zip(shades, panel.rarts.items(), strict=True):
         lines += axes.plot(*way.T, linewidth=1.8, color=shade, label=label)
         axes.plot(*way[-1], ".", color=shade, markersize=8)
     axes.plot(*_MINIMISER, "k*", markersize=11, label="minimiser (1, 1)", zorder=5)

@@ -6,7 +6,7 @@ from .checkpoints import (
     has_saved,
     resume_from_whole_file,
 )
-from .constructor import RARTSOptimWrapperConstructor, alpha_like
+from .constructor import RARTSOptimWrapperConstructor
 from .distributed import CPUDistributed, SearchDistributed
 from .hooks import (
     CheckpointFilesHook,
@@ -26,6 +26,7 @@ from .hooks import (
     StartUpHook,
 )
 from .loop import SearchLoop
+from .member_configs import alpha_like
 from .optim_wrapper import RARTSOptimWrapper
 
 __all__ = [

@@ -1,5 +1,7 @@
 """Mixed precision of a search: one autocast type, one loss scaler."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -25,15 +27,20 @@ def parse_amp(
         device: type of the device that computes.
 
     Raises:
-        ValueError: unknown keys, types or scales.
+        ValueError: it is no dict; unknown keys, types or scales.
     """
     if amp is None:
         return None, None
+    if not isinstance(amp, Mapping):
+        raise ValueError(
+            f"optim_wrapper.amp={amp!r} must be None (full precision) or a dict such as "
+            "dict(dtype='float16'); on a command line --amp, or optim_wrapper.amp.dtype=float16"
+        )
     amp = dict(amp)
     name, scale = amp.pop("dtype", "float16"), amp.pop("loss_scale", "dynamic")
     if amp:
         raise ValueError(f"unknown keys in amp: {sorted(amp)}; known are dtype and loss_scale")
-    if name not in _DTYPES:
+    if not isinstance(name, str) or name not in _DTYPES:
         raise ValueError(f"amp.dtype must be one of {sorted(_DTYPES)}, got {name!r}")
     dtype = _DTYPES[name]
     if dtype is not torch.float16:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import OPTIMIZERS, Registry
+from mmengine.registry import Registry
 from torch import nn
 
 from rarts_mm.cells.places import searched_network
 from rarts_mm.registry import ALTERNATIONS, OPTIM_WRAPPER_CONSTRUCTORS, PENALTIES
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 
+from .member_configs import alpha_like, check_member, in_names_of_alpha, without_amp
 from .optim_wrapper import RARTSOptimWrapper
 
 # What may stand in the optim_wrapper of a search, besides type and constructor.
@@ -36,6 +37,7 @@ class RARTSOptimWrapperConstructor:
       ``AmpOptimWrapper`` in it switches ``amp`` on, its ``accumulative_counts`` become the search's.
     - ``alpha``: the same for alpha. By default the weights' optimiser with their learning rate
       and without weight decay ("following Network Slimming": the scores train like the weights).
+      Keys of its ``paramwise_cfg.custom_keys`` are parts of the units' names, with dots.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -61,8 +63,9 @@ class RARTSOptimWrapperConstructor:
         self._check_model(rule, model)
         self._tell_unused(rule, cfg)
 
-        weights, amp = _without_amp(cfg.pop("weights"))
+        weights, amp = without_amp(cfg.pop("weights"))
         alpha = cfg.pop("alpha", None) or alpha_like(weights)
+        alpha = in_names_of_alpha(alpha, model.alpha_parameters())
         cfg.setdefault("amp", amp)
         cfg.setdefault("accumulative_counts", weights.pop("accumulative_counts", 1))
         wrappers: dict[str, OptimWrapper] = {}
@@ -93,6 +96,9 @@ class RARTSOptimWrapperConstructor:
                 "optim_wrapper.weights is missing: give the base config's optim_wrapper, "
                 "weights=_base_.optim_wrapper"
             )
+        check_member("weights", cfg["weights"])
+        if cfg.get("alpha"):
+            check_member("alpha", cfg["alpha"])
         _check_known("alternation", cfg["alternation"], ALTERNATIONS)
         penalties = cfg.get("penalty") or []
         for penalty in penalties if isinstance(penalties, list | tuple) else [penalties]:
@@ -154,37 +160,3 @@ def _check_known(what: str, cfg: object, registry: Registry) -> None:
             f"unknown key {odd[0]!r} of optim_wrapper.{what} ({found.__name__}); known are "
             f"{sorted(parameters)}"
         )
-
-
-def _without_amp(weights: dict) -> tuple[dict, dict | None]:
-    """Split a plain optim_wrapper config into one without AMP and the search's ``amp`` config."""
-    weights = copy.deepcopy(weights)
-    kind = weights.get("type", "OptimWrapper")
-    # A class in configs of the new style, and perhaps with a scope in those of the old one.
-    kind = kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
-    if kind == "OptimWrapper":
-        return weights, None
-    if kind != "AmpOptimWrapper":
-        raise ValueError(
-            f"optim_wrapper.weights.type={kind!r}: the search steps its optimisers by itself and "
-            "knows OptimWrapper and AmpOptimWrapper"
-        )
-    weights["type"] = "OptimWrapper"
-    amp = dict(
-        dtype=weights.pop("dtype", None) or "float16",
-        loss_scale=weights.pop("loss_scale", "dynamic"),
-    )
-    if weights.pop("use_fsdp", False):
-        raise ValueError("use_fsdp: a search needs whole networks on every process; remove it")
-    return weights, amp
-
-
-def alpha_like(weights: dict) -> dict:
-    """The weights' optimiser for alpha: no weight decay, no clipping, no per-parameter settings."""
-    optimizer = copy.deepcopy(weights["optimizer"])
-    kind = optimizer["type"]
-    cls = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
-    # A few have no weight decay (Rprop); the others may have one by default (AdamW).
-    if cls is None or "weight_decay" in inspect.signature(cls).parameters:
-        optimizer["weight_decay"] = 0.0
-    return dict(type="OptimWrapper", optimizer=optimizer)

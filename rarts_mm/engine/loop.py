@@ -232,8 +232,10 @@ def _common_seed(runner) -> int:
 def _micro_batches(optim_wrapper: object) -> int:
     """In how many parts the optim wrapper, a config as yet, wants each step's batches."""
     if isinstance(optim_wrapper, Mapping):
-        weights = optim_wrapper.get("weights") or {}
-        parts = optim_wrapper.get("accumulative_counts", weights.get("accumulative_counts", 1))
+        weights = optim_wrapper.get("weights")
+        # What is no config is refused where the optimisers are built.
+        given = weights.get("accumulative_counts", 1) if isinstance(weights, Mapping) else 1
+        parts = optim_wrapper.get("accumulative_counts", given)
     else:
         parts = getattr(optim_wrapper, "accumulative_counts", 1)
     if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:

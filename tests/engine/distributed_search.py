@@ -216,7 +216,9 @@ def resumable() -> dict:
     """Model and data of a search whose batch norms follow the images of their own process."""
     kind = cnn()
     kind["backbone"]["norm_cfg"] = dict(type="BN")
-    kind["head"] = dict(kind["head"], type="LinearClsHead", **resuming.NOISE["architecture"]["head"])
+    kind["head"] = dict(
+        kind["head"], type="LinearClsHead", **resuming.NOISE["architecture"]["head"]
+    )
     return dict(
         model=dict(type="rarts_mm.SearchModel", architecture=kind),
         noisy=True,
@@ -239,9 +241,7 @@ def cut_off_and_resume(folder: Path) -> dict:
     whole = resuming.run(folder / "whole", **copy.deepcopy(several))
     try:
         # Three steps an epoch, a checkpoint every second: back to the middle of the first epoch.
-        resuming.run(
-            folder / "parts", custom_hooks=[resuming.CutOff(3)], **copy.deepcopy(several)
-        )
+        resuming.run(folder / "parts", custom_hooks=[resuming.CutOff(3)], **copy.deepcopy(several))
     except KeyboardInterrupt:
         torch.distributed.barrier()
     parts = resuming.run(folder / "parts", resume=True, **several)

@@ -1,10 +1,13 @@
 """Every alternation from its config; what cannot work is said before the first step."""
 
+import copy
+
 import pytest
 import torch
 from mmcv.ops import RoIAlign
 from mmengine.logging import MMLogger
 
+from rarts_mm.apis.command_line import speaks_for_itself
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 from tests import tiny
 
@@ -70,6 +73,31 @@ def moved(model, wrapper, prefixes):
         ),
         (dict(lam=-0.5), "lambda of the Lagrangian"),
         (dict(beta=float("nan")), "beta of the Lagrangian"),
+        (dict(lam=True), "lambda of the Lagrangian.*got True"),
+        (dict(beta=False), "beta of the Lagrangian.*got False"),
+        (dict(amp=True), r"amp=True must be None .*dict\(dtype='float16'\).*--amp"),
+        (dict(amp=dict(dtype=["float16"])), r"amp\.dtype must be one of .*\['float16'\]"),
+        (dict(weights=None), r"weights=None is no config.*_base_\.optim_wrapper"),
+        (dict(weights="SGD"), "weights='SGD' is no config"),
+        (dict(weights=dict(type="OptimWrapper")), r"weights\.optimizer=None is no config: give"),
+        (
+            dict(weights=dict(optimizer="SGD"), alpha=tiny.weights_config()),
+            r"weights\.optimizer='SGD' is no config",
+        ),
+        (dict(alpha=dict(type="SGD", lr=0.1)), r"alpha\.optimizer=None is no config: give"),
+        (
+            dict(weights=dict(optimizer=dict(type="AdamX", lr=0.1))),
+            r"weights\.optimizer\.type='AdamX' is no registered.*'Adam'.*custom_imports",
+        ),
+        (
+            dict(alpha=tiny.weights_config(paramwise_cfg=dict(custom_keys=["backbone"]))),
+            r"custom_keys=\['backbone'\] must be a dict",
+        ),
+        (dict(weights=dict(optimizer=dict(lr=0.1))), r"weights\.optimizer\.type=None is no"),
+        (
+            dict(alpha=dict(optimizer=dict(type="mmpretrain.Lambda", lr=0.1))),
+            r"alpha\.optimizer\.type='mmpretrain.Lambda' is no registered",
+        ),
         (dict(coupling="both"), r"coupling must be one of .*'decoupled'"),
         (dict(alternation=dict(type="DARTS1")), "set model.networks=1"),
         (
@@ -79,8 +107,58 @@ def moved(model, wrapper, prefixes):
     ],
 )
 def test_what_cannot_work_names_value_reason_and_remedy(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         tiny.wrap(tiny.search_model(), **settings)
+    assert speaks_for_itself(error.value), "a command line prints it without a traceback"
+
+
+@pytest.mark.parametrize("kind", ["Lamb", "mmpretrain.Lamb", "torch.optim.SGD", torch.optim.SGD])
+def test_an_optimiser_by_any_name(kind):
+    """Also one of the library whose scope it is."""
+    weights = dict(optimizer=dict(type=kind, lr=0.1))
+    wrapper = tiny.wrap(tiny.search_model(), weights=weights)
+    name = kind if isinstance(kind, str) else "SGD"
+    assert type(wrapper[ALPHA].optimizer).__name__ == name.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("slash", [".", "/"])
+def test_custom_keys_of_alpha_are_units_names(slash):
+    keys = {
+        "backbone.stages.0": dict(lr_mult=0.1),
+        "stages.0.blocks.0.ffn": dict(lr_mult=0.5, decay_mult=0.0),
+    }
+    alpha = tiny.weights_config(
+        paramwise_cfg=dict(custom_keys={k.replace(".", slash): v for k, v in keys.items()})
+    )
+    before = copy.deepcopy(alpha)
+    model = tiny.search_model()
+    wrapper = tiny.wrap(model, alpha=alpha)
+    assert alpha == before
+    names = {id(a): name for name, a in model.alpha_parameters().items()}
+    found = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in wrapper[ALPHA].optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        "backbone.stages.0.blocks.0.attn.w_msa": (pytest.approx(0.001), 0.05),
+        # The longest key counts.
+        "backbone.stages.0.blocks.0.ffn": (pytest.approx(0.005), 0.0),
+        "backbone.stages.1.blocks.0.attn.w_msa": (0.01, 0.05),
+        "backbone.stages.1.blocks.0.ffn": (0.01, 0.05),
+    }
+
+
+@pytest.mark.parametrize("key", ["backbone.stages.2", "relative_position_bias_table", "head"])
+def test_a_custom_key_of_no_alpha_is_refused(key):
+    keys = {"backbone": dict(lr_mult=0.5), key: dict(lr_mult=0.1)}
+    message = (
+        rf"custom_keys: '{key}' is part of no alpha's name.*'backbone\.stages\.0\.blocks\.0\.ffn'"
+    )
+    with pytest.raises(ValueError, match=message):
+        tiny.wrap(
+            tiny.search_model(), alpha=tiny.weights_config(paramwise_cfg=dict(custom_keys=keys))
+        )
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,40 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, part):
     assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_1.pth"]
 
 
+class AfterStep(Hook):
+    """Breaks a weight when a step (counted from 1) has been made, before other hooks see it."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter + 1 == self.step:
+            with torch.no_grad():
+                next(runner.model.primary.parameters()).view(-1)[0] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("step", "interval", "begin", "epoch", "kept"),
+    [(3, 1, 0, 1, [1, 2]), (4, 1, 2, 2, [2, 3]), (9, 2, 0, 3, [6, 8])],
+    ids=["every", "late", "last"],
+)
+def test_no_file_is_deleted_for_one_that_is_refused(tmp_path, step, interval, begin, epoch, kept):
+    """Saving by iterations, two files kept: the last step, of which no loss has been seen."""
+    checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=interval, save_begin=begin)
+    runner = tiny.runner(
+        tmp_path,
+        epochs=3,
+        custom_hooks=[AfterStep(step)],
+        default_hooks=dict(checkpoint=dict(checkpoint, max_keep_ckpts=2)),
+    )
+    message = rf"primary.* at epoch {epoch}, iteration {step}; .*iter_{kept[-1]}\.pth"
+    with pytest.raises(NonFiniteLossError, match=message):
+        runner.train()
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == [f"iter_{i}.pth" for i in kept]
+
+
 # --- the halves ----------------------------------------------------------------------------------
 
 

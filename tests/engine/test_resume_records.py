@@ -33,6 +33,13 @@ def test_the_record_in_a_checkpoint(begun):
         accumulative_counts=1,
         alternation="RARTS",
         space="WidthSpace",
+        lam=1.0,
+        beta=0.1,
+        coupling="gradient",
+        penalty=["L1Penalty(gamma=0.001)"],
+        alpha_interval=1,
+        alpha_warmup=0,
+        amp=None,
         length=3,
         validated=0,
     )
@@ -59,7 +66,9 @@ def test_the_record_in_a_checkpoint(begun):
 def test_resuming_with_other_settings(begun, tmp_path, settings, difference, start):
     with pytest.raises(ValueError, match=difference) as error:
         resume(begun, tmp_path, **settings)
-    assert "go on regardless with --cfg-options train_cfg.strict_resume=False" in str(error.value)
+    message = str(error.value)
+    assert message.endswith("or go on regardless with --cfg-options train_cfg.strict_resume=False")
+    assert message.count("Resume with") == 1
     loop = settings.pop("loop", {})
     runner = resume(begun, tmp_path / "on", loop=dict(loop, strict_resume=False), **settings)
     log = next((tmp_path / "on").glob("*/*.log")).read_text()
@@ -72,6 +81,51 @@ def test_resuming_with_other_settings(begun, tmp_path, settings, difference, sta
     # The next resumption is compared with this run, whose seed MMEngine does not keep.
     assert load(tmp_path / "on" / "epoch_2.pth")["rarts_mm"]["seed"] == runner.train_loop.seed
     assert runner.train_loop.seed == (6 if "randomness" in settings else 5)
+
+
+OTHER = {
+    "lam": (2, "lam was 1.0, is 2"),
+    "beta": (0.3, "beta was 0.1, is 0.3"),
+    "coupling": ("decoupled", "coupling was gradient, is decoupled"),
+    "penalty": (
+        [dict(type="ProximalL1", gamma=0.001), dict(type="L1Penalty", gamma=0.001000001)],
+        "penalty was ['L1Penalty(gamma=0.001)'], is "
+        "['ProximalL1(gamma=0.001)', 'L1Penalty(gamma=0.001000001)']",
+    ),
+    "alpha_interval": (2, "alpha_interval was 1, is 2"),
+    "alpha_warmup": (1, "alpha_warmup was 0, is 1"),
+    "amp": (dict(dtype="bfloat16"), "amp was None, is bfloat16"),
+}
+CHANGED = "goes on with other settings than the checkpoint's"
+
+
+def test_resuming_with_other_weights_of_the_lagrangian_is_warned_of(begun, tmp_path):
+    """And goes on: beta is changed on purpose."""
+    resume(begun, tmp_path / "all", wrapper={name: value for name, (value, _) in OTHER.items()})
+    (line,) = [x for x in tiny.log_text(tmp_path / "all").splitlines() if CHANGED in x]
+    assert "WARNING" in line
+    for _, difference in OTHER.values():
+        assert f"optim_wrapper.{difference}" in line
+    assert load(tmp_path / "all" / "epoch_2.pth")["rarts_mm"]["lam"] == 2
+    resume(begun, tmp_path / "one", wrapper=dict(beta=0.3))
+    assert f"{CHANGED}: optim_wrapper.beta was 0.1, is 0.3. " in tiny.log_text(tmp_path / "one")
+    resume(begun, tmp_path / "same")
+    assert CHANGED not in tiny.log_text(tmp_path / "same")
+    # Checkpoints of earlier versions say nothing of them.
+    content = load(begun / "epoch_1.pth")
+    for name in OTHER:
+        del content["rarts_mm"][name]
+    torch.save(content, tmp_path / "old.pth")
+    old = str(tmp_path / "old.pth")
+    run(tmp_path / "old", load_from=old, resume=True, wrapper=dict(beta=0.3))
+    assert CHANGED not in tiny.log_text(tmp_path / "old")
+
+
+def test_what_an_alternation_does_not_read_is_not_recorded(tmp_path):
+    run(tmp_path, alternation="DARTS1", epochs=1)
+    record = load(tmp_path / "epoch_1.pth")["rarts_mm"]
+    assert record.keys() & OTHER.keys() == {"penalty", "alpha_interval", "alpha_warmup", "amp"}
+    assert record["alternation"] == "DARTS1"
 
 
 def test_resuming_with_another_world_size(begun, tmp_path, monkeypatch):

@@ -210,6 +210,25 @@ def test_panels_hold_the_searches_ways():
     assert way[1] == pytest.approx([2 - 0.1 * (2 * (2 - w) + u - 2), w])
 
 
+@pytest.mark.parametrize("name", ["lam", "beta"])
+def test_a_weight_of_zero_is_drawn_once(tmp_path, name):
+    """It has no multiples."""
+    path = tmp_path / "zero.png"
+    run(f"--{name}", 0, "--eta", 0.1, "--steps", 5, "--plot", path)
+    pictures = np.array_split(pixels(path), 3, axis=1)
+    assert all(has_colour(p[: 3 * len(p) // 4], COLOURS[3]) for p in pictures)
+    panels = solvable_panels(**{"lam": 10.0, "beta": 10.0, name: 0.0}, eta=0.1)
+    which, symbol = (0, "λ") if name == "lam" else (1, "β")
+    assert [len(p.rarts) for p in panels] == [1 if i == which else 3 for i in range(3)]
+    assert list(panels[which].rarts) == [f"{symbol} = 0"]
+    assert np.array_equal(panels[which].rarts[f"{symbol} = 0"], panels[2].rarts["u₀ = 0"])
+
+
+def test_near_values_are_told_apart():
+    panel = solvable_panels(eta=0.1, start=Point(2.0, -2.0, 1e7))[2]
+    assert list(panel.rarts) == ["u₀ = 9999998", "u₀ = 10000000", "u₀ = 10000002"]
+
+
 def test_a_way_that_leaves_ends_there():
     way = trajectory(RARTS(), Lagrangian(100, 100), SolvableModel(eta=0.5), steps=500)
     assert len(way) < 20

@@ -6,20 +6,22 @@ from mmengine.hooks import CheckpointHook, Hook
 from rarts_mm.registry import HOOKS
 
 from .. import atomic_backend
+from .saving import checkpoint_hooks
 
 
 @HOOKS.register_module()
 class CheckpointFilesHook(Hook):
     """Lets :class:`mmengine.hooks.CheckpointHook` write whole files, and keep at least two of them.
 
-    A ``backend_args`` of the config stays, and so does a folder that is not on a local disk.
+    A ``backend_args`` of the config stays, and so does a folder that is not on a local disk. Files
+    that leave out what a run is resumed with are warned of.
     """
 
     # After CheckpointHook has found its folder.
     priority = "LOWEST"
 
     def before_run(self, runner) -> None:
-        for hook in _checkpoint_hooks(runner):
+        for hook in checkpoint_hooks(runner):
             if 0 < hook.max_keep_ckpts < 2:
                 runner.logger.info(
                     "Two checkpoints are kept instead of %d: if the last one is broken, the run can "
@@ -34,12 +36,28 @@ class CheckpointFilesHook(Hook):
     def before_train(self, runner) -> None:
         if not is_main_process():
             return
-        for hook in _checkpoint_hooks(runner):
+        for hook in checkpoint_hooks(runner):
+            _warn_of_what_is_left_out(runner, hook)
             if (hook.backend_args or {}).get("backend") != atomic_backend.NAME:
                 continue
             for path in atomic_backend.remove_unfinished(hook.out_dir):
                 runner.logger.info("Removed %s, which a killed run had not finished.", path)
 
 
-def _checkpoint_hooks(runner) -> list[CheckpointHook]:
-    return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+def _warn_of_what_is_left_out(runner, hook: CheckpointHook) -> None:
+    schedulers = runner.param_schedulers
+    if isinstance(schedulers, dict):
+        schedulers = [each for several in schedulers.values() for each in several]
+    needed = {
+        "save_optimizer": "the optimisers' states (moments, learning rates, loss scale)",
+        # Without schedulers there is nothing to save.
+        **({"save_param_scheduler": "the schedules"} if schedulers else {}),
+    }
+    for name, what in needed.items():
+        if not getattr(hook, name):
+            # As one text: MMEngine's logger drops a second warning of the same format.
+            runner.logger.warning(
+                f"default_hooks.checkpoint.{name}=False: checkpoints hold everything but {what}, which "
+                "a resumed run starts anew, so that it will not be the uninterrupted one. Leave "
+                f"{name} out if the run may have to be resumed."
+            )

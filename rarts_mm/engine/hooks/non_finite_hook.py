@@ -10,6 +10,8 @@ from torch import Tensor
 
 from rarts_mm.registry import HOOKS
 
+from .saving import checkpoint_hooks, saves_now
+
 
 class NonFiniteLossError(RuntimeError):
     """A loss, or a weight, became NaN or infinite."""
@@ -19,17 +21,23 @@ class NonFiniteLossError(RuntimeError):
 class NonFiniteLossHook(Hook):
     """Ends the run, before anything is saved, as soon as a loss is NaN or infinite.
 
-    Before a checkpoint is written the weights are looked at too: those of an epoch's last step have
-    not been in a loss yet. Checkpoints on disk stay as they are. Under a loss scaler an infinite
-    *gradient* is skipped by the scaler; an infinite loss value still ends the run.
+    Before a checkpoint is written, and before an old one is deleted for it, the weights are looked at
+    too: those of the last step have not been in a loss yet. Checkpoints on disk stay as they are.
+    Under a loss scaler an infinite *gradient* is skipped by the scaler; an infinite loss value still
+    ends the run.
     """
 
     priority = "VERY_HIGH"
+
+    def __init__(self) -> None:
+        # How many iterations are done: the runner counts one only after all hooks have seen it.
+        self._done: int | None = None
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
     ) -> None:
         del batch_idx, data_batch
+        self._done = runner.iter + 1
         losses = {
             key: float(value.detach() if isinstance(value, Tensor) else value)
             for key, value in (outputs or {}).items()
@@ -37,25 +45,28 @@ class NonFiniteLossHook(Hook):
         }
         bad = {key: value for key, value in losses.items() if not math.isfinite(value)}
         if bad:
-            _stop(runner, runner.iter + 1, ", ".join(f"{k}={v}" for k, v in bad.items()))
+            _stop(runner, self._done, ", ".join(f"{k}={v}" for k, v in bad.items()))
+        # The checkpoint hook deletes an old file before it writes the new one.
+        if any(saves_now(hook, runner) for hook in checkpoint_hooks(runner)):
+            self._check_weights(runner)
 
     def after_train_epoch(self, runner) -> None:
-        # Before the checkpoint hook, which may delete an old file before it writes the new one.
-        _check_weights(runner)
+        # As above.
+        self._check_weights(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         del checkpoint
-        _check_weights(runner)
+        self._check_weights(runner)
 
-
-def _check_weights(runner) -> None:
-    weights = {name: p for name, p in runner.model.named_parameters() if p.numel()}
-    with torch.no_grad():
-        finite = torch.stack(torch._foreach_norm(list(weights.values()), math.inf)).isfinite()
-    if finite.all():
-        return
-    bad = [name for name, fine in zip(weights, finite.tolist(), strict=True) if not fine]
-    _stop(runner, runner.iter, f"{len(bad)} weights with NaN or infinity, the first is {bad[0]},")
+    def _check_weights(self, runner) -> None:
+        weights = {name: p for name, p in runner.model.named_parameters() if p.numel()}
+        with torch.no_grad():
+            finite = torch.stack(torch._foreach_norm(list(weights.values()), math.inf)).isfinite()
+        if finite.all():
+            return
+        bad = [name for name, fine in zip(weights, finite.tolist(), strict=True) if not fine]
+        done = runner.iter if self._done is None else self._done
+        _stop(runner, done, f"{len(bad)} weights with NaN or infinity, the first is {bad[0]},")
 
 
 def _stop(runner, iteration: int, what: str) -> None:

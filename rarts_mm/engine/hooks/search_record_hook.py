@@ -20,9 +20,11 @@ class SearchRecordHook(Hook):
     Args:
         record: ``split`` (of :func:`rarts_mm.datasets.split_halves`), ``seed``, ``world_size``,
             ``batch_size`` of each half on a process, ``accumulative_counts``, and ``length``, the
-            number of steps in an epoch. The types of the alternation and of the space, and the epoch
-            that was validated last, are added.
-        strict: whether a difference is an error; otherwise a warning.
+            number of steps in an epoch. The types of the alternation and of the space, the weights of
+            the Lagrangian and the like (:func:`_settings`), and the epoch that was validated last, are
+            added.
+        strict: whether a difference is an error; otherwise a warning. One of the weights of the
+            Lagrangian and the like is always a warning: people change beta on purpose.
 
     Attributes:
         resumed: the record of the checkpoint that the run was resumed from, if any.
@@ -43,7 +45,10 @@ class SearchRecordHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint.setdefault(SEARCH_RECORD, {}).update(
-            self._current(runner), length=self.record["length"], validated=self.validated
+            self._current(runner),
+            **_settings(runner.optim_wrapper),
+            length=self.record["length"],
+            validated=self.validated,
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -53,16 +58,26 @@ class SearchRecordHook(Hook):
             return
         self.resumed = saved
         self.validated = self.resumed.get("validated", self.validated)
-        found = _differences(self.resumed, self._current(runner))
-        if not found:
-            return
-        message = "this search goes on from another one's checkpoint: " + "; ".join(found)
-        if self.strict:
-            raise ValueError(
-                f"{message}. Resume with what it was begun with, or go on regardless with "
-                f"--cfg-options {_REGARDLESS}"
+        current = self._current(runner)
+        found = _differences(self.resumed, current)
+        other_halves = _other_halves(self.resumed, current)
+        if found or other_halves:
+            message = "this search goes on from another one's checkpoint: " + "; ".join(
+                [*found, *other_halves]
             )
-        runner.logger.warning("%s (%s).", message, _REGARDLESS)
+            if self.strict:
+                # What is said of the halves ends with a remedy.
+                remedy = "," if other_halves else ". Resume with what it was begun with,"
+                raise ValueError(
+                    f"{message}{remedy} or go on regardless with --cfg-options {_REGARDLESS}"
+                )
+            runner.logger.warning("%s (%s).", message, _REGARDLESS)
+        if changed := _differences(self.resumed, _settings(runner.optim_wrapper)):
+            runner.logger.warning(
+                "This search goes on with other settings than the checkpoint's: %s. It will not be the "
+                "one that was begun.",
+                "; ".join(f"optim_wrapper.{each}" for each in changed),
+            )
 
     def _current(self, runner) -> dict:
         current = {k: v for k, v in self.record.items() if k != "length"}
@@ -84,16 +99,36 @@ class SearchRecordHook(Hook):
             )
 
 
+def _settings(wrapper) -> dict:
+    """What of a search's optim wrapper may be changed on resuming, by the names of the config."""
+    if not hasattr(wrapper, "lagrangian"):
+        return {}
+    lagrangian, uses = wrapper.lagrangian, wrapper.alternation.uses
+    # A weight that the alternation does not read changes nothing.
+    read = [name for name in ("lam", "beta") if name in uses]
+    read += ["coupling"] if "beta" in uses else []
+    return {name: getattr(lagrangian, name) for name in read} | dict(
+        penalty=[f"{type(p).__name__}(gamma={p.gamma!r})" for p in lagrangian.penalties],
+        alpha_interval=wrapper.alpha_interval,
+        alpha_warmup=wrapper.alpha_warmup,
+        amp=wrapper.amp_dtype and str(wrapper.amp_dtype).removeprefix("torch."),
+    )
+
+
 def _differences(saved: dict, current: dict) -> list[str]:
-    """What differs of that which both records know."""
-    found = [
+    """What differs of that which both records know, the halves apart."""
+    return [
         f"{key} was {saved[key]}, is {value}"
         for key, value in current.items()
         if key != "split" and key in saved and saved[key] != value
     ]
+
+
+def _other_halves(saved: dict, current: dict) -> list[str]:
+    """A sentence on what makes the halves others, and how to get the same; empty if they are."""
     if "split" in saved:
         try:
             check_same_split(saved["split"], current["split"])
         except ValueError as error:
-            found.append(str(error).rstrip("."))
-    return found
+            return [str(error).rstrip(".")]
+    return []

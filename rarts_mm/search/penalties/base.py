@@ -41,7 +41,8 @@ class Penalty(ABC):
     exact_zeros: ClassVar[bool] = False
 
     def __init__(self, gamma: float) -> None:
-        if not (isinstance(gamma, int | float) and math.isfinite(gamma) and gamma >= 0):
+        number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
+        if not (number and math.isfinite(gamma) and gamma >= 0):
             raise ValueError(
                 f"{type(self).__name__}: gamma must be a finite number >= 0, got {gamma!r}; "
                 "the seeds' width searches use 1e-4"
