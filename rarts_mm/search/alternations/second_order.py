@@ -109,6 +109,8 @@ class DARTS2(DARTS):
         if gradient is None:
             return None
         virtual.take(gradient)
+        # Not to be held through the pass.
+        del gradient
         s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA), counts=False)
         v = s.collect(AUXILIARY)
         return None if v is None else virtual.scale(v)
