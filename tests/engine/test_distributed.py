@@ -246,6 +246,7 @@ def test_the_training_tool_searches_a_detector(two_trainings, tmp_path):
     assert "coco/bbox_mAP" in text
 
 
+@pytest.mark.slow
 def test_the_tools_train_and_test_a_plain_detector(two_trainings, tmp_path):
     """Fine-tuning and testing in several processes without a GPU, which MMEngine alone does not do."""
     config, text = two_trainings(PLAIN)
