@@ -8,6 +8,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from rarts_mm.engine import has_saved, resume_from_whole_file
+from rarts_mm.files import is_remote
 
 from .configs import (
     is_search,
@@ -20,6 +21,7 @@ from .configs import (
 from .errors import UsageError
 from .preflight import check_files, check_work_dir
 from .processes import join_processes
+from .search_checkpoint import read_checkpoint
 
 
 def training_config(
@@ -73,6 +75,9 @@ def training_config(
         cfg.resume, cfg.load_from = True, resume
     check_work_dir(cfg.work_dir, resume=resume is not None or bool(cfg.get("resume")))
     check_files(cfg)
+    if cfg.get("load_from") and not cfg.get("resume") and not is_remote(cfg.load_from):
+        # Whether it is one at all: better known before the data are read.
+        read_checkpoint(cfg.load_from)
     with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointKindHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointFilesHook"))

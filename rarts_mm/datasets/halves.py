@@ -82,8 +82,8 @@ def check_halves(record: Mapping, batch_sizes: Mapping[str, int], world_size: in
             most = max(length // world_size, 1)
             raise ValueError(
                 f"The {name} half is too small for a batch: it has {length} samples, a batch is "
-                f"{batch_size}{shared}. Use a batch size of at most {most}, more images, or "
-                f"another ratio than {record['ratio']}."
+                f"{batch_size}{shared}. Use a batch size (times accumulative_counts) of at most "
+                f"{most}, more images, or another ratio than {record['ratio']}."
             )
 
 
@@ -99,8 +99,12 @@ def check_same_split(saved: Mapping, current: Mapping) -> None:
     """
     if saved["sha256"] == current["sha256"]:
         return
-    keys = [key for key in ("seed", "ratio", "leaves") if saved[key] != current[key]]
+    keys = [key for key in ("seed", "ratio") if saved[key] != current[key]]
     differences = "; ".join(f"{key} was {saved[key]}, is {current[key]}" for key in keys)
+    was, now = ([(x["type"], x["length"]) for x in r["leaves"]] for r in (saved, current))
+    if was != now:
+        old, new = (", ".join(f"{n} images in a {kind}" for kind, n in each) for each in (was, now))
+        differences += f"{'; ' if differences else ''}the data set was {old}, is {new}"
     raise ValueError(
         "This run splits the data set into other halves than the one that wrote the checkpoint: "
         f"{differences or 'the images differ'}. Resume with the same data set, seed and ratio, or "

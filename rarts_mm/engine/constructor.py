@@ -155,6 +155,16 @@ def _check_known(what: str, cfg: object, registry: Registry) -> None:
     parameters = inspect.signature(found).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and name not in cfg
+    ]
+    if needed:
+        raise ValueError(
+            f"optim_wrapper.{what} ({found.__name__}) needs {', '.join(needed)}: give "
+            f"optim_wrapper.{what}.{needed[0]}=..."
+        )
     if odd := sorted(set(cfg) - {*parameters, "type", "_scope_"}):
         raise ValueError(
             f"unknown key {odd[0]!r} of optim_wrapper.{what} ({found.__name__}); known are "

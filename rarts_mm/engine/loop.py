@@ -69,6 +69,10 @@ class SearchLoop(EpochBasedTrainLoop):
                 "SearchLoop splits the data set itself and needs train_dataloader as a config, got "
                 f"{type(dataloader).__name__}"
             )
+        if isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 1:
+            raise ValueError(
+                f"train_cfg.max_epochs={max_epochs!r} must be a whole number >= 1: epochs of the search"
+            )
         _prepare_resuming(runner)
         parts = _micro_batches(runner.optim_wrapper)
         dataloader = dict(dataloader, batch_size=dataloader["batch_size"] * parts)

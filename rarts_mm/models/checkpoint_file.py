@@ -32,7 +32,8 @@ def read_checkpoint_file(path: str | Path) -> dict:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
         raise CheckpointFileError(
-            f"checkpoint {path} ({path.stat().st_size} bytes) cannot be read: {error}. It may be "
+            f"checkpoint {path} ({path.stat().st_size} bytes) cannot be read: "
+            f"{str(error).rstrip('.')}. It may be "
             "truncated or no checkpoint; take the one before it"
         ) from error
     return _with_state_dict(checkpoint, path)

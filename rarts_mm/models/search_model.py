@@ -82,7 +82,12 @@ class SearchModel(BaseModel):
             architecture["data_preprocessor"] = data_preprocessor
         network = _build(architecture)
         super().__init__(data_preprocessor=network.data_preprocessor)
-        self.space = SPACES.build(space or dict(type="WidthSpace"))
+        space = dict(type="WidthSpace") | dict(space or {})
+        if isinstance(space["type"], str) and SPACES.get(space["type"]) is None:
+            raise ValueError(
+                f"unknown model.space.type={space['type']!r}; known are {sorted(SPACES.module_dict)}"
+            )
+        self.space = SPACES.build(space)
         self.alpha = Alphas(self.space.insert(network))
         self.auxiliary = network
         self.primary = None

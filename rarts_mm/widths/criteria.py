@@ -82,6 +82,12 @@ def by_alpha(evidence: Evidence) -> dict[str, Tensor]:
     """
     scores = {name: alpha.detach().abs() for name, alpha in evidence.alphas.items()}
     everything = torch.cat([score.flatten() for score in scores.values()])
+    if not everything.any():
+        raise ValueError(
+            f"All {everything.numel()} scores are exactly zero: the penalty has switched everything off, "
+            "so there is nothing to rank by. Search with a smaller gamma (optim_wrapper.penalty.gamma), "
+            "or rank by something else: --criterion magnitude or --criterion random"
+        )
     if everything.numel() > 1 and bool((everything == everything[0]).all()):
         raise ValueError(
             f"All {everything.numel()} scores are {everything[0].item():g}: the search has not moved "

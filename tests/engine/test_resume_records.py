@@ -139,6 +139,15 @@ def test_resuming_with_another_world_size(begun, tmp_path, monkeypatch):
         hook.after_load_checkpoint(runner, checkpoint)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_optimisers_of_other_networks_do_not_fit(begun, tmp_path, strict):
+    """Not even regardless."""
+    loop = dict(strict_resume=strict)
+    with pytest.raises(ValueError, match=r"moves alpha, auxiliary, primary, .*load_from=") as error:
+        resume(begun, tmp_path, alternation="DARTS1", loop=loop)
+    assert "strict_resume" not in str(error.value)
+
+
 class AnotherSpace(WidthSpace):
     """Whose scores have the same names and sizes, as those of the literal placement can have."""
 

@@ -77,6 +77,11 @@ def test_a_schedule_that_waits_for_validations_starts(tmp_path):
     assert "Epoch(train)" in said(tmp_path, param_scheduler=schedule)
 
 
+def test_a_search_in_which_alpha_always_rests_is_warned_of(tmp_path):
+    assert "Alpha rests in all 3 steps" in said(tmp_path / "always", alpha_warmup=9)
+    assert "Alpha rests" not in said(tmp_path / "once", alpha_interval=3)
+
+
 def test_adaptive_optimisers_have_no_bound(tmp_path):
     assert "is unstable" not in said(tmp_path, beta=1e4)
 

@@ -1,6 +1,7 @@
 """Bad input through the command lines: an error that names value, reason and remedy."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -307,4 +308,26 @@ def test_a_folder_that_cannot_be_written(search_copy, tmp_path):
     config, checkpoint = next(search_copy.glob("*.py")), search_copy / "epoch_2.pth"
     err = prune_error(config, checkpoint, "--out", tmp_path / "file" / "out")
     assert str(tmp_path / "file") in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("train_cfg.max_epochs=0", r"max_epochs=0 must be a whole number >= 1"),
+        ("train_cfg.max_epochs=abc", r"max_epochs='abc' must be a whole number"),
+        ("optim_wrapper.penalty.type=LatencyPenalty", r"LatencyPenalty\) needs latencies: give"),
+        ("model.space.type=Foo", r"unknown model\.space\.type='Foo'; known are .*'WidthSpace'"),
+        ("model.space.include=foo", r"'foo'"),
+        ("load_from={file}", r"cannot be read: .*no checkpoint; take"),
+    ],
+)
+def test_other_bad_values_are_one_line(small_config, tmp_path, option, words):
+    file = tmp_path / "README.md"
+    file.write_text("# No checkpoint\n")
+    arguments = ("--work-dir", tmp_path / "run", "--cfg-options", option.format(file=file))
+    status, _, err = run_tool("train", small_config, *arguments)
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error")]
+    assert re.search(words, line)
     assert "Traceback" not in err

@@ -203,3 +203,15 @@ def test_bad_seed(network, seed):
 def test_nothing_to_rank(criterion):
     with pytest.raises(ValueError, match="carries no scores"):
         importance(nn.Sequential(FFN(4, 8)), criterion)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.0, "penalty has switched everything off"), (1.0, "has not moved")]
+)
+def test_scores_that_are_all_alike_rank_nothing(classifier, score, value, words):
+    network = classifier()
+    for alpha in score(network).values():
+        # Of both signs: magnitudes count.
+        alpha.data = alpha.data.sign() * value
+    with pytest.raises(ValueError, match=words):
+        importance(network)

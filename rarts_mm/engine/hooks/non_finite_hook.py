@@ -70,10 +70,12 @@ class NonFiniteLossHook(Hook):
 
 
 def _stop(runner, iteration: int, what: str) -> None:
-    last = find_latest_checkpoint(runner.work_dir) if Path(runner.work_dir).is_dir() else None
+    saved = Path(runner.work_dir, "last_checkpoint").is_file()
+    last = find_latest_checkpoint(runner.work_dir) if saved else None
     where = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
+    go_on = "go on with --resume" if last else "start again"
     raise NonFiniteLossError(
         f"{what} at epoch {runner.epoch + 1}, iteration {iteration}; {where} and nothing was "
         "overwritten. Usual causes: a learning rate or beta too high, or fp16 without loss scaling. "
-        "Lower it and go on with --resume."
+        f"Lower it and {go_on}."
     )

@@ -56,6 +56,7 @@ class SearchRecordHook(Hook):
         if not runner._resume:
             self._refuse_other_scores(saved, runner)
             return
+        _check_players(checkpoint, runner.optim_wrapper)
         self.resumed = saved
         self.validated = self.resumed.get("validated", self.validated)
         current = self._current(runner)
@@ -97,6 +98,19 @@ class SearchRecordHook(Hook):
                 f"scores would be taken for others. Set model.space.type={found!r}, or start from a "
                 "plain checkpoint"
             )
+
+
+def _check_players(checkpoint: dict, wrapper) -> None:
+    """Refuse, strict or not, optimisers' states of other networks than this search moves."""
+    moved = set(checkpoint.get("optimizer") or ()) - {"scaler"}
+    moves = set(wrapper.keys()) if hasattr(wrapper, "lagrangian") else moved
+    if moved and moved != moves:
+        raise ValueError(
+            f"the checkpoint is of a search that moves {', '.join(sorted(moved))}, this one moves "
+            f"{', '.join(sorted(moves))}: its optimisers' states do not fit. Resume with the alternation "
+            "it was begun with, or start a search from its weights, --cfg-options "
+            "load_from=CHECKPOINT, in another --work-dir"
+        )
 
 
 def _settings(wrapper) -> dict:

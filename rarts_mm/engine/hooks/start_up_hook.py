@@ -88,6 +88,16 @@ class StartUpHook(Hook):
                 return
 
     def _check_penalties(self, runner, wrapper, traces: list[Trace]) -> None:
+        if not any(
+            wrapper.alpha_moves(i // len(runner.train_dataloader), i)
+            for i in range(runner.max_iters)
+        ):
+            runner.logger.warning(
+                "Alpha rests in all %d steps of this search (alpha_warmup=%d epochs, alpha_interval=%d "
+                "steps): it will have learned nothing. Lower optim_wrapper.alpha_warmup or "
+                "alpha_interval, or raise train_cfg.max_epochs.",
+                *(runner.max_iters, wrapper.alpha_warmup, wrapper.alpha_interval),
+            )
         params = wrapper.stepper.players[ALPHA].params
         largest = max(float(p.detach().abs().max()) for p in params)
         moves = [

@@ -45,7 +45,7 @@ class Penalty(ABC):
         if not (number and math.isfinite(gamma) and gamma >= 0):
             raise ValueError(
                 f"{type(self).__name__}: gamma must be a finite number >= 0, got {gamma!r}; "
-                "the seeds' width searches use 1e-4"
+                "the thesis' width searches use 1e-4"
             )
         self.gamma = float(gamma)
 
