@@ -37,13 +37,13 @@ class PreciseStatisticsHook(Hook):
         if not self.is_last_train_epoch(runner):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        changed = False
         for name in (AUXILIARY, PRIMARY):
             network = getattr(model, name)
-            if network is None:
+            if network is None or not training_norms(network):
                 continue
             loader = runner.train_loop.loaders[name]
-            if training_norms(network):
-                update_statistics(
-                    network, loader, self.num_samples, runner.world_size, runner.logger
-                )
-        save_again(runner)
+            update_statistics(network, loader, self.num_samples, runner.world_size, runner.logger)
+            changed = True
+        if changed:
+            save_again(runner)
