@@ -34,6 +34,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="also train the pruned architectures from random weights",
     )
     parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show all that the stages print; by default it is in DIR/logs alone",
+    )
+    parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=command_line.CfgOptions,
@@ -59,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         distill=args.distill,
         scratch=args.scratch,
         options=args.cfg_options,
+        verbose=args.verbose,
     )
 
 

@@ -11,6 +11,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from rarts_mm.analysis import ResultsTable, count_flops, environment, latency_of_models
 from rarts_mm.analysis.tables import COUNT
+from rarts_mm.engine import has_saved
 from rarts_mm.files import digest, write_text
 from rarts_mm.models.swin_release import convert_on_load
 
@@ -38,6 +39,7 @@ def compress(
     distill: bool = False,
     scratch: bool = False,
     options: dict | None = None,
+    verbose: bool = False,
 ) -> ResultsTable:
     """Run the chain on one config; interrupted, the same call goes on where it stopped.
 
@@ -54,6 +56,7 @@ def compress(
         distill: also fine-tune with the baseline as the teacher.
         scratch: also train the pruned architectures from random weights.
         options: settings of the config to override.
+        verbose: show all that the stages print, which otherwise is in a log file of each.
 
     Returns:
         The table of results, also written as ``results.json`` and ``results.md``.
@@ -77,6 +80,7 @@ def compress(
             config=cfg.pretty_text,
             checkpoint=None if checkpoint is None else _identity(str(checkpoint)),
         ),
+        verbose,
     )
 
     # Written out, so that every stage can be repeated by hand.
@@ -131,15 +135,7 @@ def compress(
         "scores that were removed, params and flops are what may remain"
     ]
     if control:
-        plan = stages.run(
-            "control-plan",
-            "how long search and fine-tuning took",
-            _control_plan,
-            baseline_py,
-            searched,
-            tuned,
-            work / "control.py",
-        )
+        plan = _control_plan(baseline_py, searched, tuned, work / "control.py")
         trained_on = _train(
             stages, "control", work / "control.py", work / "control", load_from=str(checkpoint)
         )
@@ -151,11 +147,12 @@ def compress(
 
     metrics = {name: test(name, c, p) for name, (c, p) in models.items()}
     costs = stages.run(
-        f"costs: {', '.join(measured)}",
+        "costs",
         "parameters, FLOPs and latency",
         _costs,
         measured,
         how.input_size,
+        key=f"costs: {', '.join(measured)}",
     )
     table = _table(models, metrics, costs, notes)
     table.print()
@@ -174,14 +171,15 @@ def _train(
     stages: Stages, name: str, config: Path, work_dir: Path, load_from: str | None = None
 ) -> Path:
     options = {} if load_from is None else {"load_from": load_from}
-    resume = (work_dir / "last_checkpoint").is_file()
+    resume = has_saved(work_dir)
     command = f"python tools/train.py {config} --work-dir {work_dir}"
     if resume:
         command += " --resume"
     elif options:
         command += f" --cfg-options load_from={load_from}"
     result = stages.run(name, command, _train_stage, config, work_dir, resume, options)
-    return Path(result["checkpoint"])
+    # By its name alone: the folder may have been moved or copied since.
+    return work_dir / Path(result["checkpoint"]).name
 
 
 def _train_stage(config: Path, work_dir: Path, resume: bool, options: dict) -> dict:
@@ -192,7 +190,7 @@ def _train_stage(config: Path, work_dir: Path, resume: bool, options: dict) -> d
         options=None if resume else options,
     )
     train(cfg)
-    return dict(checkpoint=find_latest_checkpoint(str(work_dir)))
+    return dict(checkpoint=Path(find_latest_checkpoint(str(work_dir))).name)
 
 
 def _prune(
@@ -200,7 +198,7 @@ def _prune(
 ) -> dict:
     (result,) = prune(config, checkpoint, [target], out=folder, how=how, extras=extras)
     result.print()
-    return dict(folder=str(folder))
+    return dict(summary=result.summary)
 
 
 def _control_plan(baseline: Path, searched: Path, tuned: Path, out: Path) -> dict:

@@ -9,7 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from rarts_mm.engine import CheckpointKindHook, RecomputeStatisticsHook
+from rarts_mm.engine import CheckpointKindHook, ProgressHook, RecomputeStatisticsHook
+from rarts_mm.progress import is_followed
 
 from .configs import is_search, prepare_registries
 from .errors import UsageError
@@ -89,5 +90,7 @@ def evaluate(
     runner.register_hook(_FitHook(checkpoint))
     if recompute is not None:
         runner.register_hook(recompute)
+    if is_followed():
+        runner.register_hook(ProgressHook())
     cfg.load_from = runner._load_from = str(checkpoint)
     return runner.test()

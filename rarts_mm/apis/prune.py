@@ -48,6 +48,19 @@ class Pruned:
     costs: CostTable
     configs: list[Path]
 
+    @property
+    def summary(self) -> str:
+        """Cost and proof in one line."""
+        whole = self.costs.whole
+        parameters, flops = (
+            f"{after / max(before, 1):.1%} of the {name}"
+            for name, before, after in (
+                ("parameters", whole.parameters_before, whole.parameters_after),
+                ("FLOPs", whole.flops_before, whole.flops_after),
+            )
+        )
+        return f"{parameters} and {flops} remain; sliced = masked to {self.proof.error:.0e}"
+
     def print(self) -> None:
         """Say what was done, and what comes next."""
         self.costs.print(title=self.plan.target.title)

@@ -7,8 +7,9 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from rarts_mm.engine import has_saved, resume_from_whole_file
+from rarts_mm.engine import ProgressHook, has_saved, resume_from_whole_file
 from rarts_mm.files import is_remote
+from rarts_mm.progress import is_followed
 
 from .configs import (
     is_search,
@@ -103,5 +104,7 @@ def train(cfg: Config) -> Runner:
     # The loop of a search does so too, as it can also be run by the libraries' own tools.
     if not is_search(cfg):
         resume_from_whole_file(runner)
+    if is_followed():
+        runner.register_hook(ProgressHook())
     runner.train()
     return runner

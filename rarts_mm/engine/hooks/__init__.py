@@ -11,6 +11,7 @@ from .memory_hook import MemoryHook
 from .nats_look_up_hook import NATSLookUpHook
 from .non_finite_hook import NonFiniteLossError, NonFiniteLossHook
 from .precise_statistics_hook import PreciseStatisticsHook
+from .progress_hook import ProgressHook
 from .recompute_statistics_hook import RecomputeStatisticsHook
 from .relaxation_hook import RelaxationHook
 from .score_hook import ScoreHook
@@ -31,6 +32,7 @@ __all__ = [
     "NonFiniteLossError",
     "NonFiniteLossHook",
     "PreciseStatisticsHook",
+    "ProgressHook",
     "RecomputeStatisticsHook",
     "RelaxationHook",
     "ScoreHook",

@@ -1,0 +1,64 @@
+"""The process of a stage: takes its order from standard input, performs it, sends back the result."""
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from typing import BinaryIO
+
+from rarts_mm import progress
+
+
+def main() -> None:
+    """Perform the order that :func:`~rarts_mm.apis.stages.process.run_in_process` gives."""
+    handle, order = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, args=(_take_stdin(),), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Asked where it stands, the process writes it into its log.
+    faulthandler.register(signal.SIGUSR1)
+    os.set_inheritable(handle, False)
+    connection = Connection(handle, readable=False)
+    progress.listen(lambda report: connection.send(("report", report, "")))
+    # Said before what the order needs is imported: from here on the process can be asked.
+    progress.report(text="loading")
+    connection.send(_perform(order))
+
+
+def _take_stdin() -> BinaryIO:
+    """Keep the pipe from the parent under another number, and leave an empty standard input."""
+    pipe = os.fdopen(os.dup(0), "rb", buffering=0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return pipe
+
+
+def _end_with_parent(pipe: BinaryIO) -> None:
+    """End this process and all that it has started as soon as the parent is no more.
+
+    The parent never writes: what can be read is the end that the system puts there when it closes a
+    dead process' files.
+    """
+    pipe.read(1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _perform(order: bytes) -> tuple[str, object, str]:
+    from ..command_line import speaks_for_itself
+    from ..errors import UsageError
+
+    try:
+        function, args = pickle.loads(order)
+        return "result", function(*args), ""
+    except UsageError as error:
+        return "usage", str(error), ""
+    # The boundary of a process: whatever it was, the parent must hear of it.
+    except Exception as error:
+        trace = traceback.format_exc()
+        print(trace, file=sys.stderr, flush=True)
+        if speaks_for_itself(error):
+            return ("error" if isinstance(error, RuntimeError) else "usage"), str(error), ""
+        return "error", f"{type(error).__name__}: {error}", trace
