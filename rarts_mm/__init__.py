@@ -4,6 +4,8 @@ Importing this package registers its modules; a config needs only
 ``custom_imports = dict(imports=['rarts_mm'], allow_failed_imports=False)``.
 """
 
+# First, since it notes which process started this one: importing the libraries takes seconds.
+from . import parent
 from .stack import check_stack
 from .version import __version__
 
@@ -12,4 +14,4 @@ check_stack()
 # After the check: with a broken stack these imports would fail with less helpful words.
 from . import cells, engine, models, search, widths  # noqa: E402
 
-__all__ = ["__version__", "cells", "engine", "models", "search", "widths"]
+__all__ = ["__version__", "cells", "engine", "models", "parent", "search", "widths"]
