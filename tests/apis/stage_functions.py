@@ -1,9 +1,8 @@
 """What the stages of the tests do, in interpreters of their own."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -39,10 +38,11 @@ def parallel_mean(threads: int) -> dict:
 
 
 def stay(marker: Path, deaf: bool) -> dict:
-    """Stay for a long time, with a process of its own; deaf to polite requests."""
+    """Stay for a long time, with a worker as a data loader has it; deaf to polite requests, perhaps."""
     if deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+    worker.start()
     marker.write_text(f"{os.getpid()} {worker.pid}")
     time.sleep(300)
     return {}

@@ -62,7 +62,7 @@ def test_verbose_shows_what_a_stage_prints(tmp_path, capsys):
 
 
 def test_identity_is_written_before_the_first_stage(stages):
-    with pytest.raises(UsageError, match="holds another run .it differs in config"):
+    with pytest.raises(UsageError, match=r"holds another run .it differs in config"):
         Stages(stages.path, dict(IDENTITY, config="b"))
     with pytest.raises(UsageError, match="it differs in more"):
         Stages(stages.path, dict(IDENTITY, more=1))
@@ -113,7 +113,7 @@ def test_a_stage_computes_in_parallel_after_its_parent_has(stages):
     env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     run = subprocess.run(
         [sys.executable, "-c", script],
-        **dict(capture_output=True, text=True, timeout=60, cwd=ROOT, env=env),
+        **dict(capture_output=True, text=True, timeout=300, cwd=ROOT, env=env),
     )
     assert "{'mean': 1.0, 'threads': 2}" in run.stdout, run.stderr
 

@@ -5,18 +5,18 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import traceback
 from multiprocessing.connection import Connection
-from typing import BinaryIO
 
 from rarts_mm import progress
+from rarts_mm.parent import children_die_too, die_with_parent
 
 
 def main() -> None:
     """Perform the order that :func:`~rarts_mm.apis.stages.process.run_in_process` gives."""
-    handle, order = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, args=(_take_stdin(),), daemon=True).start()
+    handle, parent, order = pickle.load(sys.stdin.buffer)
+    children_die_too()
+    die_with_parent(parent)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # Asked where it stands, the process writes it into its log.
     faulthandler.register(signal.SIGUSR1)
@@ -26,24 +26,6 @@ def main() -> None:
     # Said before what the order needs is imported: from here on the process can be asked.
     progress.report(text="loading")
     connection.send(_perform(order))
-
-
-def _take_stdin() -> BinaryIO:
-    """Keep the pipe from the parent under another number, and leave an empty standard input."""
-    pipe = os.fdopen(os.dup(0), "rb", buffering=0)
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    return pipe
-
-
-def _end_with_parent(pipe: BinaryIO) -> None:
-    """End this process and all that it has started as soon as the parent is no more.
-
-    The parent never writes: what can be read is the end that the system puts there when it closes a
-    dead process' files.
-    """
-    pipe.read(1)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _perform(order: bytes) -> tuple[str, object, str]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
+from rarts_mm.parent import children_die_too
+
 from ..errors import UsageError
 from .errors import StageError
 from .screen import Screen, clock
@@ -42,6 +44,8 @@ def run_in_process(
     with open(log, "ab") as output, receive:
         output.write(f"$ {screen.command}\n".encode())
         output.flush()
+        # From its first import on, the stage looks after its parent.
+        children_die_too()
         # Once the stage holds the other end alone, its end is seen here.
         with send:
             send_to = send.fileno()
@@ -76,12 +80,11 @@ def run_in_process(
 
 
 def _order(process: subprocess.Popen, handle: int, order: bytes) -> None:
-    """Tell the process what to do; its standard input then stays open as long as this process lives."""
-    # A process that has ended already is noticed by the one who follows it.
-    with contextlib.suppress(BrokenPipeError):
-        pickle.dump(sys.path, process.stdin)
-        pickle.dump((handle, order), process.stdin)
-        process.stdin.flush()
+    """Tell the process what to do and where to answer."""
+    # One that has ended already is noticed by who follows it.
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pickle.dump(sys.path, pipe)
+        pickle.dump((handle, os.getpid(), order), pipe)
 
 
 def _follow(
@@ -145,8 +148,6 @@ def _end(process: subprocess.Popen, ask: bool) -> None:
     # What is left of its session, such as the data workers of a stage that was killed.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
 
 
 def _how(code: int | None) -> str:

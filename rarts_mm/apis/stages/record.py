@@ -74,7 +74,7 @@ class Stages:
             content = json.loads(self.path.read_text())
             identity, done = dict(content["identity"]), dict(content["done"])
             for stage in done.values():
-                stage["result"]  # noqa: B018 (missing keys are found here)
+                stage["result"]
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{self.path} is no record of a chain's stages ({type(error).__name__}: {error}), so "
