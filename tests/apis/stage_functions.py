@@ -41,7 +41,9 @@ def stay(marker: Path, deaf: bool) -> dict:
     """Stay for a long time, with a worker as a data loader has it; deaf to polite requests, perhaps."""
     if deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+    worker = multiprocessing.get_context("fork").Process(
+        target=time.sleep, args=(300,), daemon=True
+    )
     worker.start()
     marker.write_text(f"{os.getpid()} {worker.pid}")
     time.sleep(300)
