@@ -10,7 +10,16 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from rarts_mm.registry import ALTERNATIONS, OPTIM_WRAPPERS, PENALTIES
-from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY, Lagrangian, Player, Problem, Stepper
+from rarts_mm.search import (
+    ALPHA,
+    AUXILIARY,
+    PRIMARY,
+    Lagrangian,
+    Player,
+    Problem,
+    Stepper,
+    fill_missing_gradients_,
+)
 
 from .amp import parse_amp
 
@@ -23,10 +32,8 @@ def _trainable(wrapper: OptimWrapper) -> list[Tensor]:
 
 def _average_gradients(params: Sequence[Tensor]) -> None:
     """Average the gradients over all processes; a missing one counts as zero on this rank."""
-    for p in params:
-        if p.grad is None:
-            # Ranks must agree on what they flatten, or they wait for one another for ever.
-            p.grad = torch.zeros_like(p)
+    # Ranks must agree on what they flatten, or they wait for one another for ever.
+    fill_missing_gradients_(params)
     all_reduce_params([p.grad for p in params], op="mean")
 
 
@@ -184,9 +191,7 @@ class RARTSOptimWrapper(OptimWrapperDict):
 
     def penalty(self) -> Tensor:
         """gamma P(alpha) as it stands."""
-        player = self.stepper.players[ALPHA]
-        factor = float(self[ALPHA].param_groups[0].get("gamma_factor", 1.0))
-        return torch.as_tensor(self.lagrangian.penalty(player.params, factor))
+        return torch.as_tensor(self.lagrangian.penalty(self.stepper.players[ALPHA]))
 
     def state_dict(self) -> dict:
         state = super().state_dict()

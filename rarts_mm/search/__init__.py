@@ -12,8 +12,16 @@ from .alternations import (
     WeightsOnly,
 )
 from .lagrangian import Lagrangian
-from .penalties import HardThreshold, L1Penalty, LatencyPenalty, Penalty, ProximalL1
-from .player import Player
+from .penalties import (
+    HardThreshold,
+    L1Penalty,
+    LatencyPenalty,
+    Penalty,
+    ProximalL1,
+    ProximalPenalty,
+    SmoothPenalty,
+)
+from .player import Player, fill_missing_gradients_
 from .problem import ALPHA, AUXILIARY, PRIMARY, SYMBOLS, Problem
 from .solvable import Point, SolvableModel, limit, solve
 from .statistics import frozen_statistics
@@ -39,10 +47,13 @@ __all__ = [
     "Point",
     "Problem",
     "ProximalL1",
+    "ProximalPenalty",
     "RARTSJacobi",
+    "SmoothPenalty",
     "SolvableModel",
     "Stepper",
     "WeightsOnly",
+    "fill_missing_gradients_",
     "frozen_statistics",
     "limit",
     "solve",

@@ -6,14 +6,15 @@ and the gradients of the terms that are not a network's loss.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .penalties import Penalty
-from .player import Player
+from .penalties import Penalty, ProximalPenalty, SmoothPenalty
+from .player import Player, fill_missing_gradients_
 
 COUPLINGS = ("gradient", "decoupled")
 
@@ -49,6 +50,13 @@ class Lagrangian:
                 )
         if self.coupling not in COUPLINGS:
             raise ValueError(f"coupling must be one of {COUPLINGS}, got {self.coupling!r}")
+        for penalty in self.penalties:
+            if not isinstance(penalty, SmoothPenalty | ProximalPenalty):
+                raise ValueError(
+                    f"the penalty {type(penalty).__name__} would do nothing: it is neither a "
+                    "SmoothPenalty, which acts by its gradient, nor a ProximalPenalty, which acts by "
+                    "its proximal map; derive its class from one of them (rarts_mm.search)"
+                )
 
     @property
     def in_gradient(self) -> bool:
@@ -77,9 +85,7 @@ class Lagrangian:
         if not self.beta:
             return
         with torch.no_grad():
-            for p in mine:
-                if p.grad is None:
-                    p.grad = torch.zeros_like(p)
+            fill_missing_gradients_(mine)
             gradients = [p.grad for p in mine]
             # Two in-place passes instead of one with a temporary of the network's size.
             torch._foreach_add_(gradients, list(mine), alpha=self.beta)
@@ -97,24 +103,34 @@ class Lagrangian:
                     float(group["lr"]) * self.beta,
                 )
 
-    def penalty(self, alphas: Sequence[Tensor], factor: float = 1.0) -> Tensor | float:
-        """factor * gamma * P(alpha), summed over the penalties."""
+    def penalty(self, alpha: Player) -> Tensor | float:
+        """gamma_factor * gamma * P(alpha), summed over the penalties."""
         with torch.no_grad():
-            return factor * sum(penalty.value(alphas) for penalty in self.penalties)
+            return sum(
+                factor * penalty.value([alpha.params[i] for i in indices])
+                for penalty in self.penalties
+                for factor, indices in _shares(penalty, alpha, _gamma_factor)
+            )
 
     def add_penalty_gradient_(self, alpha: Player) -> None:
-        """Add gamma * dP/dalpha to every ``alpha.grad``."""
+        """Add gamma_factor * gamma * dP/dalpha to every ``alpha.grad``, creating those that are missing.
+
+        An alpha that took no part in the loss still feels its penalty.
+        """
         with torch.no_grad():
+            fill_missing_gradients_(alpha.params)
             for penalty in self.penalties:
-                penalty.add_gradient_(alpha.params, gamma_factor(alpha))
+                if isinstance(penalty, SmoothPenalty):
+                    for factor, indices in _shares(penalty, alpha, _gamma_factor):
+                        penalty.add_gradient_([alpha.params[i] for i in indices], factor)
 
     def proximal_(self, alpha: Player) -> None:
         """The penalties' proximal maps, after alpha's step."""
         with torch.no_grad():
             for penalty in self.penalties:
-                for group, indices in alpha.groups():
-                    step = float(group["lr"]) * group.get("gamma_factor", 1.0)
-                    penalty.proximal_([alpha.params[i] for i in indices], step)
+                if isinstance(penalty, ProximalPenalty):
+                    for step, indices in _shares(penalty, alpha, _proximal_step):
+                        penalty.proximal_([alpha.params[i] for i in indices], step)
 
     def residual(self, player: Player, other: Sequence[Tensor] | None = None) -> Tensor:
         """Norm of one equation of the equilibrium system (thesis, eq. 2.19), from the losses' gradients.
@@ -138,12 +154,42 @@ class Lagrangian:
     def alpha_residual(self, alpha: Player) -> Tensor:
         """Norm of alpha's equation of the equilibrium system (thesis, eq. 2.19)."""
         with torch.no_grad():
-            gradients = [p.grad.clone() for p in alpha.params]
+            gradients = [
+                torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in alpha.params
+            ]
             for penalty in self.penalties:
-                penalty.residual_(gradients, alpha.params, gamma_factor(alpha))
+                for factor, indices in _shares(penalty, alpha, _gamma_factor):
+                    penalty.residual_(
+                        [gradients[i] for i in indices], [alpha.params[i] for i in indices], factor
+                    )
             return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
-def gamma_factor(alpha: Player) -> float:
-    """What alpha's optimiser multiplies every gamma by; a scheduler may move it."""
-    return float(alpha.optimizer.param_groups[0].get("gamma_factor", 1.0))
+def _gamma_factor(group: Mapping[str, Any]) -> float:
+    """What a group of alpha's optimiser multiplies every gamma by; a scheduler may move it."""
+    return float(group.get("gamma_factor", 1.0))
+
+
+def _proximal_step(group: Mapping[str, Any]) -> float:
+    return float(group["lr"]) * _gamma_factor(group)
+
+
+def _shares(
+    penalty: Penalty, alpha: Player, weight: Callable[[Mapping[str, Any]], float]
+) -> list[tuple[float, list[int]]]:
+    """The weights that the groups of alpha's optimiser have, each with the alphas that share it.
+
+    Raises:
+        ValueError: there are several, and the penalty is one term of all alphas together.
+    """
+    found: dict[float, list[int]] = {}
+    for group, indices in alpha.groups():
+        found.setdefault(weight(group), []).extend(indices)
+    if len(found) > 1 and not penalty.separable:
+        raise ValueError(
+            f"{type(penalty).__name__} is one term of all alphas together and has one weight, but the "
+            f"groups of alpha's optimiser have {len(found)}: {', '.join(f'{w:g}' for w in found)} "
+            "(gamma_factor, for a proximal map times the learning rate). Give all groups the same, or "
+            "set separable = True in its class if it is a sum over alphas"
+        )
+    return [(w, sorted(indices)) for w, indices in found.items()]

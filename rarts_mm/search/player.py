@@ -1,9 +1,20 @@
 """A group of parameters that one optimiser moves."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+
+def fill_missing_gradients_(params: Iterable[Tensor]) -> None:
+    """Give every parameter that took no part in the loss the gradient that the loss has there: zero.
+
+    Torch's optimisers pass over parameters whose gradient is None, momentum, decay and all.
+    """
+    for p in params:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
 
 
 class Player:

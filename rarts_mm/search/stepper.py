@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .alpha_gradients import AlphaGradients
 from .draws import unnoticed_draws
 from .lagrangian import Lagrangian
-from .player import Player
+from .player import Player, fill_missing_gradients_
 from .problem import ALPHA, SYMBOLS, Problem
 from .second_derivative import REMEDY, check_twice_differentiable
-
-_CHECKPOINTING = (
-    "Either a scored layer takes no part in the loss, or activation checkpointing of the reentrant "
-    "kind is on, which drops alpha's gradients in silence: name the modules in "
-    "model.activation_checkpointing instead."
-)
 
 
 class Stepper:
@@ -60,7 +55,7 @@ class Stepper:
         self._problem: Problem | None = None
         self._moving: frozenset[str] = frozenset()
         self._skip = False
-        self._checked_alpha = False
+        self._alpha_gradients = AlphaGradients()
         self._checked_graph = False
 
     def run(
@@ -125,8 +120,9 @@ class Stepper:
         self._require_gradients(of)
         statistics = self._statistics(network, network in of if counts is None else counts)
         with statistics, self._problem.full_precision() if full_precision else nullcontext():
-            for loss, share in self._parts(network, half):
-                self._scaled(loss, share * factor).backward()
+            for loss, share in self._parts(network, half, of):
+                if loss.requires_grad:
+                    self._scaled(loss, share * factor).backward()
 
     def differentiable_gradient(self, network: str, half: str) -> list[Tensor]:
         """d L_half(network, alpha) by the network's weights as a graph, to be differentiated by alpha.
@@ -138,7 +134,7 @@ class Stepper:
         total = None
         # torch's fused attention kernels cannot be differentiated twice.
         with self._statistics(network, False), sdpa_kernel(SDPBackend.MATH):
-            for loss, share in self._parts(network, half):
+            for loss, share in self._parts(network, half, (network, ALPHA)):
                 gradient = torch.autograd.grad(
                     self._scaled(loss, share), player.params, create_graph=True, allow_unused=True
                 )
@@ -234,9 +230,13 @@ class Stepper:
         player = self.players[name]
         self._require_gradients((name,))
         if name == ALPHA:
-            self._check_alpha_gradients()
+            self._alpha_gradients.check(player.params)
         if self.reduce is not None:
             self.reduce(player.params)
+        if name == ALPHA:
+            # The formula's step, whatever the losses depend on: the penalties act, momentum goes on,
+            # and one process does what several do, which average zeros.
+            fill_missing_gradients_(player.params)
         if self.scaler is not None:
             self.scaler.unscale_(player.optimizer)
             found = self.scaler._found_inf_per_device(player.optimizer).values()
@@ -283,15 +283,21 @@ class Stepper:
             self.lagrangian.proximal_(player)
         player.optimizer.zero_grad(set_to_none=True)
 
-    def _parts(self, network: str, half: str) -> Iterable[tuple[Tensor, float]]:
-        """The losses of a batch's parts, one after the other, with their shares."""
+    def _parts(
+        self, network: str, half: str, of: tuple[str, ...]
+    ) -> Iterable[tuple[Tensor, float]]:
+        """The losses of a batch's parts, one after the other, with their shares.
+
+        Of alpha alone a loss may be independent, where all that is scored was skipped at random.
+        """
         for part, share in enumerate(self._problem.shares(half)):
             loss = self._problem.loss(network, half, part)
-            if not loss.requires_grad:
+            if not loss.requires_grad and of != (ALPHA,):
                 raise RuntimeError(
                     f"the loss of {network!r} on the {half} half depends on nothing that is to get a "
-                    f"gradient. {_CHECKPOINTING}"
+                    "gradient: no weight that is trained takes part in it"
                 )
+            self._alpha_gradients.look_at(loss)
             value = loss.detach() * share
             self.losses[half] = value if part == 0 else self.losses[half] + value
             yield loss, share
@@ -329,7 +335,7 @@ class Stepper:
         Args:
             twice: whether they are second derivatives.
         """
-        if self._checked_alpha or ALPHA not in self.players:
+        if self._alpha_gradients.begun or ALPHA not in self.players:
             return
         network = next(name for name in SYMBOLS if name in self.players)
         # A resumed run does this again, in another step than the uninterrupted one.
@@ -340,22 +346,10 @@ class Stepper:
                 del gradient
             self._require_gradients((ALPHA,))
             with self._statistics(network, counts=False):
-                for loss, share in self._parts(network, network):
-                    (loss * share).backward()
-        self._check_alpha_gradients()
+                for loss, share in self._parts(network, network, (ALPHA,)):
+                    if loss.requires_grad:
+                        (loss * share).backward()
+        self._alpha_gradients.check(self.players[ALPHA].params)
         self._zero_gradients()
         self._require_gradients(())
         self.losses = {}
-
-    def _check_alpha_gradients(self) -> None:
-        """On the first step every alpha must have a gradient; reentrant checkpointing loses them."""
-        if self._checked_alpha:
-            return
-        params = self.players[ALPHA].params
-        missing = [i for i, p in enumerate(params) if p.grad is None]
-        if missing:
-            raise RuntimeError(
-                f"{len(missing)} of {len(params)} architecture parameters (numbers "
-                f"{missing[:5]}) got no gradient in the first step. {_CHECKPOINTING}"
-            )
-        self._checked_alpha = True

@@ -98,7 +98,8 @@ class Quadratics(Problem):
         hessian, linear = self.full(weights.lam, weights.beta)
         z = self.z
         value = 0.5 * np.einsum("ri,ij,rj->r", z, hessian, z) + z @ linear
-        return value + float(weights.penalty([self.values[ALPHA]]))
+        alphas = [self.values[ALPHA].detach()]
+        return value + sum(float(penalty.value(alphas)) for penalty in weights.penalties)
 
 
 def gauss_seidel(hessian: np.ndarray, eta: float) -> np.ndarray:

@@ -3,11 +3,15 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from ..state import Stateful
 from ..stepper import Stepper
 
 
-class Alternation(ABC):
+class Alternation(Stateful, ABC):
     """One step of a search.
+
+    A rule that remembers something from step to step (a counter, a running mean) defines
+    ``state_dict`` and ``load_state_dict``: a resumed search is the uninterrupted one only then.
 
     Attributes:
         players: the groups of parameters that the rule moves.

@@ -4,6 +4,8 @@ from .base import Penalty, SearchedNetwork
 from .l0 import HardThreshold
 from .l1 import L1Penalty, ProximalL1
 from .latency import LatencyPenalty
+from .proximal import ProximalPenalty
+from .smooth import SmoothPenalty
 from .zero_one import ZeroOnePenalty
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "LatencyPenalty",
     "Penalty",
     "ProximalL1",
+    "ProximalPenalty",
     "SearchedNetwork",
+    "SmoothPenalty",
     "ZeroOnePenalty",
 ]

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..state import Stateful
+
 
 @dataclass(frozen=True)
 class SearchedNetwork:
@@ -24,11 +26,12 @@ class SearchedNetwork:
     identity: Callable[[tuple[int, int]], dict[str, Any]]
 
 
-class Penalty(ABC):
+class Penalty(Stateful, ABC):
     """gamma * P(alpha), added to the Lagrangian for alpha's sub-step only.
 
-    A penalty acts in one of two ways: its gradient is added to alpha's before the optimiser's step
-    (:meth:`add_gradient_`), or a proximal map is applied after it (:meth:`proximal_`).
+    Derive from :class:`~rarts_mm.search.SmoothPenalty`, whose gradient is added to alpha's before the
+    optimiser's step, or from :class:`~rarts_mm.search.ProximalPenalty`, whose proximal map is applied
+    after it. A penalty that is neither would do nothing, and is refused.
 
     Args:
         gamma: weight of the penalty, >= 0. During a search it is multiplied by ``gamma_factor`` of
@@ -36,9 +39,13 @@ class Penalty(ABC):
 
     Attributes:
         exact_zeros: whether the penalty makes entries of alpha exactly zero.
+        separable: whether P is the sum of its values on parts of the list of alphas. Only then may
+            groups of alpha's optimiser differ in their ``gamma_factor`` (or, for a proximal map, in
+            their step): methods then see the alphas of one weight at a time.
     """
 
     exact_zeros: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
 
     def __init__(self, gamma: float) -> None:
         number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
@@ -60,27 +67,14 @@ class Penalty(ABC):
 
     @abstractmethod
     def value(self, alphas: Sequence[Tensor]) -> Tensor:
-        """gamma * P(alpha), a scalar."""
+        """gamma * P(alpha), a scalar; the alphas come in the order of :meth:`bind`."""
 
-    def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
-        """Add factor * gamma * dP/dalpha to every ``alpha.grad`` (which must exist) in place."""
-        del alphas, factor
-
-    def proximal_(self, alphas: Sequence[Tensor], step: float) -> None:
-        """Apply the proximal map of step * gamma * P to alpha in place, after the optimiser's step.
-
-        Args:
-            alphas: those of one group of alpha's optimiser.
-            step: the group's learning rate times its ``gamma_factor``.
-        """
-        del alphas, step
-
+    @abstractmethod
     def residual_(
         self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
     ) -> None:
         """Turn gradients of the losses into the smallest element of the Lagrangian's
         subdifferential in place: the left side of the equilibrium equation (thesis, eq. 2.19)."""
-        del gradients, alphas, factor
 
     def reach(self, rates: Sequence[tuple[float, float]], momentum: float | None) -> float | None:
         """By how much the penalty alone can shrink an entry of alpha in these steps, or None.

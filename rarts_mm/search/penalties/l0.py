@@ -7,11 +7,11 @@ from torch import Tensor
 
 from rarts_mm.registry import PENALTIES
 
-from .base import Penalty
+from .proximal import ProximalPenalty
 
 
 @PENALTIES.register_module()
-class HardThreshold(Penalty):
+class HardThreshold(ProximalPenalty):
     """gamma * |alpha|_0 by a proximal gradient step: exact zeros, and no shrinking of the others.
 
     After the optimiser's step, the hard threshold H_g(alpha) = alpha * 1[|alpha| > sqrt(2 g)] with

@@ -8,9 +8,13 @@ from torch import Tensor
 from rarts_mm.registry import PENALTIES
 
 from .base import Penalty
+from .proximal import ProximalPenalty
+from .smooth import SmoothPenalty
 
 
 class _L1(Penalty):
+    separable = True
+
     def __init__(self, gamma: float = 1e-4) -> None:
         super().__init__(gamma)
 
@@ -28,16 +32,14 @@ class _L1(Penalty):
 
 
 @PENALTIES.register_module()
-class L1Penalty(_L1):
+class L1Penalty(_L1, SmoothPenalty):
     """gamma * sum |alpha_i|, with the subgradient sign(alpha) (0 at 0), as in Network Slimming.
 
     Under a subgradient step scores come near zero but do not become exactly zero.
     """
 
-    def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
-        if self.gamma * factor:
-            gradients = [alpha.grad for alpha in alphas]
-            torch._foreach_add_(gradients, torch._foreach_sign(alphas), alpha=self.gamma * factor)
+    def gradient(self, alphas: Sequence[Tensor]) -> Sequence[Tensor]:
+        return torch._foreach_mul(torch._foreach_sign(alphas), self.gamma)
 
     def reach(self, rates: Sequence[tuple[float, float]], momentum: float | None) -> float:
         if momentum is None:
@@ -47,7 +49,7 @@ class L1Penalty(_L1):
 
 
 @PENALTIES.register_module()
-class ProximalL1(_L1):
+class ProximalL1(_L1, ProximalPenalty):
     """gamma * sum |alpha_i| by a proximal gradient step: exact zeros.
 
     After the optimiser's step on the losses alone, the soft threshold

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rarts_mm.registry import PENALTIES
 
-from .base import Penalty, SearchedNetwork
+from .base import SearchedNetwork
+from .smooth import SmoothPenalty
 
 
 def _softmax(alpha: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def _softmax(alpha: Tensor) -> Tensor:
 
 
 @PENALTIES.register_module()
-class LatencyPenalty(Penalty):
+class LatencyPenalty(SmoothPenalty):
     """gamma * sum over edges of <softmax(alpha_edge), Lat_edge> (thesis, eq. 2.38; I, eq. 5).
 
     For topology searches, where alpha holds a row of scores per edge, one for each operation. Under
@@ -153,23 +154,6 @@ class LatencyPenalty(Penalty):
     def value(self, alphas: Sequence[Tensor]) -> Tensor:
         named = dict(zip(self._names, alphas, strict=True))
         return self.gamma * torch.stack(list(self.expected(named).values())).sum()
-
-    def _gradient(self, alphas: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """dP/dalpha; for softmax p_i (Lat_i - <p, Lat>) with p = softmax(alpha), edge by edge."""
-        with torch.enable_grad():
-            leaves = [alpha.detach().requires_grad_() for alpha in alphas]
-            parts = self.expected(dict(zip(self._names, leaves, strict=True)))
-            return torch.autograd.grad(sum(parts.values()), leaves)
-
-    def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
-        if self.gamma * factor:
-            gradients = [alpha.grad for alpha in alphas]
-            torch._foreach_add_(gradients, self._gradient(alphas), alpha=self.gamma * factor)
-
-    def residual_(
-        self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
-    ) -> None:
-        torch._foreach_add_(list(gradients), self._gradient(alphas), alpha=self.gamma * factor)
 
 
 def differences(of_table: Mapping[str, Any], found: Mapping[str, Any]) -> str:

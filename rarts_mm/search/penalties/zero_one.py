@@ -7,11 +7,12 @@ from torch import Tensor
 
 from rarts_mm.registry import PENALTIES
 
-from .base import Penalty, SearchedNetwork
+from .base import SearchedNetwork
+from .smooth import SmoothPenalty
 
 
 @PENALTIES.register_module()
-class ZeroOnePenalty(Penalty):
+class ZeroOnePenalty(SmoothPenalty):
     """gamma * L_0-1 = -gamma / N * sum (sigmoid(alpha_i) - 1/2)^2 (Fair DARTS, Chu et al., ECCV 2020).
 
     Drives the weights of a sigmoid relaxation, each on its own, to 0 or 1. N counts all entries of
@@ -34,24 +35,5 @@ class ZeroOnePenalty(Penalty):
 
     def value(self, alphas: Sequence[Tensor]) -> Tensor:
         squares = [(a.sigmoid() - 0.5).square().sum() for a in alphas]
-        return -self.gamma / _entries(alphas) * torch.stack(squares).sum()
-
-    def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
-        if self.gamma * factor:
-            self._add_to([alpha.grad for alpha in alphas], alphas, factor)
-
-    def residual_(
-        self, gradients: Sequence[Tensor], alphas: Sequence[Tensor], factor: float
-    ) -> None:
-        self._add_to(gradients, alphas, factor)
-
-    def _add_to(self, targets: Sequence[Tensor], alphas: Sequence[Tensor], factor: float) -> None:
-        """d/dalpha_i = -2 gamma / N (s_i - 1/2) s_i (1 - s_i) with s = sigmoid(alpha)."""
-        scale = -2 * self.gamma * factor / _entries(alphas)
-        for target, alpha in zip(targets, alphas, strict=True):
-            s = alpha.detach().sigmoid()
-            target.add_((s - 0.5) * s * (1 - s), alpha=scale)
-
-
-def _entries(alphas: Sequence[Tensor]) -> int:
-    return sum(alpha.numel() for alpha in alphas)
+        entries = sum(a.numel() for a in alphas)
+        return -self.gamma / entries * torch.stack(squares).sum()
