@@ -6,23 +6,17 @@ import inspect
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
-from rarts_mm.engine import alpha_like
+from rarts_mm.engine import SearchHook, alpha_like
+from rarts_mm.registry import HOOKS
 
 from .errors import UsageError
 
 # What a search config adds to a plain one, and a plain run must not see.
-_SEARCH_HOOKS = {
-    "ExpectedLatencyHook",
-    "GenotypeHook",
-    "LagrangianHook",
-    "PreciseStatisticsHook",
-    "ScoreHook",
-    "StartUpHook",
-}
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
 
 
@@ -112,14 +106,23 @@ def plain_config(search: Config, recipe: str) -> Config:
     for key in ("split", "strict_resume"):
         loop.pop(key, None)
     cfg["train_cfg"] = loop
-    hooks = [h for h in cfg.get("custom_hooks") or [] if _kind(h) not in _SEARCH_HOOKS]
-    cfg["custom_hooks"] = hooks
+    cfg["custom_hooks"] = [h for h in cfg.get("custom_hooks") or [] if not _needs_search(h)]
     for key in ("load_from", "work_dir"):
         cfg.pop(key, None)
     cfg["resume"] = False
     cfg.update(overrides)
     # A loader's collate function and the like may be callables; Config keeps them as they are.
     return Config(ConfigDict(cfg))
+
+
+def _needs_search(hook: dict | Hook) -> bool:
+    """Whether a hook, or its config, is one that a plain run must not see."""
+    if isinstance(hook, Hook):
+        return isinstance(hook, SearchHook)
+    kind = hook.get("type", "")
+    # A hook whose module is imported later is none of this package's.
+    found = HOOKS.get(kind) if isinstance(kind, str) else kind
+    return inspect.isclass(found) and issubclass(found, SearchHook)
 
 
 def with_hook(cfg: Config, hook: dict) -> None:

@@ -23,6 +23,7 @@ from .hooks import (
     RecomputeStatisticsHook,
     RelaxationHook,
     ScoreHook,
+    SearchHook,
     SearchRecordHook,
     StartUpHook,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "RelaxationHook",
     "ScoreHook",
     "SearchDistributed",
+    "SearchHook",
     "SearchLoop",
     "SearchRecordHook",
     "StartUpHook",

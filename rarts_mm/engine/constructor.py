@@ -82,6 +82,8 @@ class RARTSOptimWrapperConstructor:
         if (searched := searched_network(model)) is not None:
             for penalty in wrapper.lagrangian.penalties:
                 penalty.check(searched)
+        if ALPHA in wrapper:
+            wrapper.try_penalties()
         return wrapper
 
     def _check_keys(self, cfg: dict) -> None:
@@ -152,6 +154,11 @@ def _check_known(what: str, cfg: object, registry: Registry) -> None:
     found = registry.get(kind) if isinstance(kind, str) else kind
     if found is None:
         raise ValueError(f"unknown {what} {kind!r}; known are {sorted(registry.module_dict)}")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ValueError(
+            f"optim_wrapper.{what}={found.__name__}: the class does not define {', '.join(missing)}, "
+            "which it needs to have an effect"
+        )
     parameters = inspect.signature(found).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return

@@ -1,11 +1,13 @@
 """The optimisers of w, u and alpha, as one of MMEngine's optim wrappers."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from logging import WARNING
 
 import torch
 from mmengine.dist import all_reduce_params, get_world_size
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
@@ -17,11 +19,17 @@ from rarts_mm.search import (
     Lagrangian,
     Player,
     Problem,
+    Stateful,
     Stepper,
     fill_missing_gradients_,
 )
 
 from .amp import parse_amp
+
+# Where a checkpoint's ``optimizer`` keeps the states of the alternation and of the penalties.
+STATES = "states"
+# What stands there beside the players' optimisers.
+NO_PLAYERS = frozenset({"scaler", STATES})
 
 
 def _trainable(wrapper: OptimWrapper) -> list[Tensor]:
@@ -40,6 +48,9 @@ def _average_gradients(params: Sequence[Tensor]) -> None:
 @OPTIM_WRAPPERS.register_module()
 class RARTSOptimWrapper(OptimWrapperDict):
     """The optimisers of w (``auxiliary``), u (``primary``) and ``alpha``, and how they alternate.
+
+    Its state, which a Runner saves and restores, is that of the members, of the loss scaler, of the
+    alternation and of the penalties.
 
     Args:
         alternation: config of the alternation.
@@ -189,6 +200,14 @@ class RARTSOptimWrapper(OptimWrapperDict):
             log["loss"] = losses[PRIMARY] + self.lagrangian.lam * losses[AUXILIARY]
         return log
 
+    def try_penalties(self) -> None:
+        """Compute the penalties and their gradients once, so that what is wrong with them shows."""
+        self.penalty()
+        alpha = self.stepper.players[ALPHA]
+        self.lagrangian.add_penalty_gradient_(alpha)
+        for p in alpha.params:
+            p.grad = None
+
     def penalty(self) -> Tensor:
         """gamma P(alpha) as it stands."""
         return torch.as_tensor(self.lagrangian.penalty(self.stepper.players[ALPHA]))
@@ -197,6 +216,8 @@ class RARTSOptimWrapper(OptimWrapperDict):
         state = super().state_dict()
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
+        if of_parts := {name: s for name, part in self._parts() if (s := part.state_dict())}:
+            state[STATES] = of_parts
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -204,7 +225,33 @@ class RARTSOptimWrapper(OptimWrapperDict):
         scaler = state.pop("scaler", None)
         if scaler is not None and self.scaler is not None:
             self.scaler.load_state_dict(scaler)
+        self._load_states(state.pop(STATES, {}))
         super().load_state_dict(state)
+
+    def _parts(self) -> list[tuple[str, Stateful]]:
+        """What may have a state of its own, by a name that says in whose place and of which class."""
+        parts = [("alternation", self.alternation)]
+        parts += [(f"penalty {i}", p) for i, p in enumerate(self.lagrangian.penalties)]
+        return [(f"{place}, {type(part).__name__}", part) for place, part in parts]
+
+    def _load_states(self, saved: Mapping[str, Mapping]) -> None:
+        left = dict(saved)
+        for name, part in self._parts():
+            if name in left:
+                part.load_state_dict(left.pop(name))
+            elif part.state_dict():
+                print_log(
+                    f"The checkpoint has no state of the {name}: it begins anew, and the search will not "
+                    "be the uninterrupted one.",
+                    logger="current",
+                    level=WARNING,
+                )
+        if left:
+            print_log(
+                f"The checkpoint has states that nothing in this search takes over: {'; '.join(left)}.",
+                logger="current",
+                level=WARNING,
+            )
 
 
 def _whole(name: str, value: int, least: int) -> int:

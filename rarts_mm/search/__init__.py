@@ -24,6 +24,7 @@ from .penalties import (
 from .player import Player, fill_missing_gradients_
 from .problem import ALPHA, AUXILIARY, PRIMARY, SYMBOLS, Problem
 from .solvable import Point, SolvableModel, limit, solve
+from .state import Stateful
 from .statistics import frozen_statistics
 from .stepper import Stepper
 
@@ -51,6 +52,7 @@ __all__ = [
     "RARTSJacobi",
     "SmoothPenalty",
     "SolvableModel",
+    "Stateful",
     "Stepper",
     "WeightsOnly",
     "fill_missing_gradients_",

@@ -15,23 +15,20 @@ class Unit:
         name: Path of the layer that owns the dimensions, in the network that was searched, for
             example ``backbone.stages.0.blocks.1.ffn``. Alphas, kept indices and widths are keyed by
             it.
-        kind: ``attention`` (the dimensions of one head) or ``mlp`` (hidden dimensions).
-        size: Number of scores: head_dim, or the hidden width.
-        heads: Number of heads that share each score; 1 for an MLP.
-        embed_dims: Width of the tokens that enter and leave the layer.
-        host: Qualified name of the layer's class.
-        parameters_per_score: Parameters that go when one dimension goes: heads (4 d + 3) in an
-            attention and 2 d + 1 in an MLP, d = embed_dims, with biases.
-        operations_per_score: Multiply-adds per token that go when one dimension goes:
-            heads (4 d + 2 M^2) in an attention over M x M windows, 2 d in an MLP.
+        kind: What the dimensions are: ``attention`` (those of one head, which all heads share), ``mlp``
+            (hidden ones), ``channel`` (of a map, which goes narrower) or ``selection`` (channels of a
+            map that stays as wide as it is and is read in part). Tables and scopes go by it; an adapter
+            of a new layer may name a kind of its own.
+        size: Number of scores.
+        parameters_per_score: Parameters that go when one dimension goes, in the layers that write and
+            read it; a weight between two units counts for both.
+        operations_per_score: Multiply-adds per position (token, pixel of the map that is written) that
+            go when one dimension goes.
     """
 
     name: str
     kind: str
     size: int
-    heads: int
-    embed_dims: int
-    host: str
     parameters_per_score: int
     operations_per_score: int
 

@@ -18,6 +18,7 @@ from rarts_mm.widths import (
     rank_scores,
     slice_network,
 )
+from rarts_mm.widths.scores import scored_sites
 from tests.widths.comparing import difference, randomised, scored, sliced_agrees
 
 BN = dict(type="BN")
@@ -262,9 +263,8 @@ def test_what_breaks_a_chain():
 
 def test_what_another_adapter_has_stays_its_own():
     backbone = vgg(norm_cfg=BN)
-    assert {unit.host for unit in find_units(backbone)[0]} == {
-        "mmpretrain.models.backbones.vgg.VGG"
-    }
+    insert_scores(backbone)
+    assert {type(site.host) for site in scored_sites(backbone)} == {type(backbone)}
     init_default_scope("mmdet")
     head = MODELS.build(dict(type="RPNHead", in_channels=4, feat_channels=6, num_convs=3))
     assert [u.name for u in find_units(head)[0]] == [f"rpn_conv.{i}" for i in range(3)]

@@ -127,10 +127,11 @@ def test_costs_at_uniform_ratio_equal_table_4_3(detection_swin, remaining):
     network = detection_swin()
     insert_scores(network)
     before = {unit.name: unit for unit in find_units(network)[0]}
+    widths = {name: network.get_submodule(name).embed_dims for name in before}
     kept = {name: range(round(remaining * unit.size)) for name, unit in before.items()}
     slice_network(network, kept)
     for name, unit in before.items():
-        layer, d = network.get_submodule(name), unit.embed_dims
+        layer, d = network.get_submodule(name), widths[name]
         weights = sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear))
         if unit.kind == "attention":
             assert weights == 4 * remaining * d**2

@@ -15,6 +15,7 @@ from .progress_hook import ProgressHook
 from .recompute_statistics_hook import RecomputeStatisticsHook
 from .relaxation_hook import RelaxationHook
 from .score_hook import ScoreHook
+from .search_hook import SearchHook
 from .search_record_hook import SearchRecordHook
 from .start_up_hook import StartUpHook
 from .swin_release_hook import SwinReleaseHook
@@ -36,6 +37,7 @@ __all__ = [
     "RecomputeStatisticsHook",
     "RelaxationHook",
     "ScoreHook",
+    "SearchHook",
     "SearchRecordHook",
     "StartUpHook",
     "SwinReleaseHook",

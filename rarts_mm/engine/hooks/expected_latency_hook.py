@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.cells.places import searched_network
 from rarts_mm.registry import HOOKS
 from rarts_mm.search import LatencyPenalty
 
+from .search_hook import SearchHook
+
 
 @HOOKS.register_module()
-class ExpectedLatencyHook(Hook):
+class ExpectedLatencyHook(SearchHook):
     """Logs the expected latency of a topology search, in ms: of each kind of cell, and their sum.
 
     The sum over edges of <weights, latencies> without gamma (thesis, eq. 2.38), as ``latency/normal``,

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.cells.architecture import Architecture, save_architecture
 from rarts_mm.files import write_text
 from rarts_mm.registry import HOOKS
 
+from .search_hook import SearchHook
 from .search_record_hook import SEARCH_RECORD
 
 HISTORY = "genotypes"
@@ -20,7 +20,7 @@ _BETTER = {"greater": max, "less": min}
 
 
 @HOOKS.register_module()
-class GenotypeHook(Hook):
+class GenotypeHook(SearchHook):
     """After every epoch: the genotype as text, and the share of skip connections in it as scalars.
 
     Alpha may collapse to skip connections in the course of a search; the share shows when. All epochs'

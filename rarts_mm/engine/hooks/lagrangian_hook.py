@@ -1,13 +1,14 @@
 """Logs the Lagrangian, its terms, and how far the search is from an equilibrium."""
 
-from mmengine.hooks import Hook
 
 from rarts_mm.registry import HOOKS
 from rarts_mm.search import AUXILIARY, PRIMARY, SYMBOLS
 
+from .search_hook import SearchHook
+
 
 @HOOKS.register_module()
-class LagrangianHook(Hook):
+class LagrangianHook(SearchHook):
     """Logs |u - w|, the coupling, the Lagrangian L (thesis, eq. 2.11) and the equilibrium residuals.
 
     ``residual_w``, ``residual_u`` and ``residual_alpha`` are the norms of the left sides of the

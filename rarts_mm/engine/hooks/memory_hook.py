@@ -1,13 +1,14 @@
 """Says before a search starts how much memory its networks need."""
 
-from mmengine.hooks import Hook
 
 from rarts_mm.analysis import estimate_search_memory
 from rarts_mm.registry import HOOKS
 
+from .search_hook import SearchHook
+
 
 @HOOKS.register_module()
-class MemoryHook(Hook):
+class MemoryHook(SearchHook):
     """Prints the memory for weights, gradients and optimiser states before the search starts.
 
     A search holds two networks and their optimisers; better to know before the first step than from

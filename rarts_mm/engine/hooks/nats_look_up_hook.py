@@ -4,18 +4,19 @@ import json
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.cells.nats import LookUp, LookUpUnavailable, NATSSpace
 from rarts_mm.files import write_text
 from rarts_mm.registry import HOOKS
 
+from .search_hook import SearchHook
+
 RECORD = "nats.json"
 
 
 @HOOKS.register_module()
-class NATSLookUpHook(Hook):
+class NATSLookUpHook(SearchHook):
     """At the end: the architecture's string, its share of skip connections and its test accuracy.
 
     They go to the log and to ``nats.json`` in the work dir. Without the benchmark's package or files

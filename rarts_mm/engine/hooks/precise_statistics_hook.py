@@ -1,6 +1,5 @@
 """Batch norm statistics of the weights that a search ends with."""
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.registry import HOOKS
@@ -8,10 +7,11 @@ from rarts_mm.search import AUXILIARY, PRIMARY
 
 from ..batch_statistics import training_norms, update_statistics
 from .saving import save_again
+from .search_hook import SearchHook
 
 
 @HOOKS.register_module()
-class PreciseStatisticsHook(Hook):
+class PreciseStatisticsHook(SearchHook):
     """After the last epoch, recomputes the running statistics of u and w, each on its own half.
 
     Running averages trail behind weights that move; with the weights at rest the mean over batches is

@@ -1,13 +1,14 @@
 """Tells the relaxation how far the search is."""
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.registry import HOOKS
 
+from .search_hook import SearchHook
+
 
 @HOOKS.register_module()
-class RelaxationHook(Hook):
+class RelaxationHook(SearchHook):
     """Before every epoch: ``relaxation.set_progress`` hears which part of the epochs is done.
 
     The search loop registers it by itself.

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.analysis import draw_score_histograms
 from rarts_mm.registry import HOOKS
 
+from .search_hook import SearchHook
+
 
 @HOOKS.register_module()
-class ScoreHook(Hook):
+class ScoreHook(SearchHook):
     """After every epoch: quantiles of |alpha| as scalars, a histogram per layer as a picture.
 
     Args:

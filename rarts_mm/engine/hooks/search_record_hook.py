@@ -1,17 +1,19 @@
 """What a search was begun with is in every checkpoint, and a resumed one goes on with the same."""
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.datasets import check_same_split
 from rarts_mm.registry import HOOKS
+
+from ..optim_wrapper import NO_PLAYERS
+from .search_hook import SearchHook
 
 SEARCH_RECORD = "rarts_mm"
 _REGARDLESS = "train_cfg.strict_resume=False"
 
 
 @HOOKS.register_module()
-class SearchRecordHook(Hook):
+class SearchRecordHook(SearchHook):
     """Writes the record of a search into its checkpoints and compares it on resuming.
 
     A resumed search that trained w on images which u has seen would no longer be a search on two
@@ -102,7 +104,7 @@ class SearchRecordHook(Hook):
 
 def _check_players(checkpoint: dict, wrapper) -> None:
     """Refuse, strict or not, optimisers' states of other networks than this search moves."""
-    moved = set(checkpoint.get("optimizer") or ()) - {"scaler"}
+    moved = set(checkpoint.get("optimizer") or ()) - NO_PLAYERS
     moves = set(wrapper.keys()) if hasattr(wrapper, "lagrangian") else moved
     if moved and moved != moves:
         raise ValueError(

@@ -1,6 +1,5 @@
 """Says before a search starts what its settings amount to, and warns of those that cannot work."""
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch.optim import SGD
 
@@ -9,10 +8,11 @@ from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 from rarts_mm.search.stability import Descent, coupling_bound, coupling_radius
 
 from ..schedules import Trace, foresee
+from .search_hook import SearchHook
 
 
 @HOOKS.register_module()
-class StartUpHook(Hook):
+class StartUpHook(SearchHook):
     """Looks at the whole schedule before the first step.
 
     - Warns where eta * beta exceeds what the alternation's order and the optimiser's momentum bear:

@@ -234,9 +234,6 @@ class LinearPairAdapter(WidthAdapter):
             name=name,
             kind=self.kind,
             size=writer.out_features // rows,
-            heads=columns,
-            embed_dims=writer.in_features,
-            host=qualified_name(type(host)),
             parameters_per_score=weights + (0 if writer.bias is None else rows),
             operations_per_score=weights + self.operations_outside(host),
         )

@@ -112,9 +112,6 @@ class ChannelAdapter(WidthAdapter):
             name=name,
             kind="channel",
             size=size,
-            heads=1,
-            embed_dims=inputs_of(writers[0]),
-            host=qualified_name(type(host)),
             parameters_per_score=parameters + read,
             operations_per_score=operations + read,
         )

@@ -11,8 +11,8 @@ from rarts_mm.registry import ADAPTERS
 
 from ..layers.cutting import cut_channels, cut_inputs
 from ..layers.scored_inputs import ScoredInputs, score_inputs
-from ..unit import Unit
-from .base import WidthAdapter, known_class, overridden, qualified_name, replace_submodule
+from ..unit import SELECTION, Unit
+from .base import WidthAdapter, known_class, overridden, replace_submodule
 from .channels import BetweenConvolutions, inputs_of, not_plain
 
 _BLOCK = ("rarts_mm.models.preresnet.PreActivationBottleneck",)
@@ -53,11 +53,8 @@ class _Selection(WidthAdapter):
         read = reader.weight.numel() // size
         return Unit(
             name=name,
-            kind="selection",
+            kind=SELECTION,
             size=size,
-            heads=1,
-            embed_dims=size,
-            host=qualified_name(type(host)),
             parameters_per_score=read + sum(p.numel() for p in norm.parameters()) // size,
             operations_per_score=read,
         )
