@@ -19,6 +19,7 @@ from rarts_mm.search import (
     Lagrangian,
     Player,
     Problem,
+    SmoothPenalty,
     Stateful,
     Stepper,
     fill_missing_gradients_,
@@ -203,10 +204,9 @@ class RARTSOptimWrapper(OptimWrapperDict):
     def try_penalties(self) -> None:
         """Compute the penalties and their gradients once, so that what is wrong with them shows."""
         self.penalty()
-        alpha = self.stepper.players[ALPHA]
-        self.lagrangian.add_penalty_gradient_(alpha)
-        for p in alpha.params:
-            p.grad = None
+        for penalty in self.lagrangian.penalties:
+            if isinstance(penalty, SmoothPenalty) and penalty.gamma:
+                penalty.gradient(self.stepper.players[ALPHA].params)
 
     def penalty(self) -> Tensor:
         """gamma P(alpha) as it stands."""

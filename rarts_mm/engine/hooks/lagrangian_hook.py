@@ -1,6 +1,5 @@
 """Logs the Lagrangian, its terms, and how far the search is from an equilibrium."""
 
-
 from rarts_mm.registry import HOOKS
 from rarts_mm.search import AUXILIARY, PRIMARY, SYMBOLS
 

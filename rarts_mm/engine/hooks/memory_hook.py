@@ -1,6 +1,5 @@
 """Says before a search starts how much memory its networks need."""
 
-
 from rarts_mm.analysis import estimate_search_memory
 from rarts_mm.registry import HOOKS
 

@@ -33,6 +33,10 @@ class Penalty(Stateful, ABC):
     optimiser's step, or from :class:`~rarts_mm.search.ProximalPenalty`, whose proximal map is applied
     after it. A penalty that is neither would do nothing, and is refused.
 
+    Values, gradients and residuals are computed whenever something is logged. A penalty that remembers
+    something from step to step changes it in ``add_gradient_`` or ``proximal_``, of which a step of alpha
+    calls one, once for each weight (see ``separable``), and defines ``state_dict``.
+
     Args:
         gamma: weight of the penalty, >= 0. During a search it is multiplied by ``gamma_factor`` of
             alpha's optimiser, 1 unless a scheduler moves it.

@@ -37,9 +37,7 @@ class SmoothPenalty(Penalty):
                 "without detach(), item(), NumPy or no_grad()"
             )
         found = torch.autograd.grad(value, leaves, allow_unused=True)
-        return [
-            torch.zeros_like(a) if g is None else g for a, g in zip(alphas, found, strict=True)
-        ]
+        return [torch.zeros_like(a) if g is None else g for a, g in zip(alphas, found, strict=True)]
 
     def add_gradient_(self, alphas: Sequence[Tensor], factor: float = 1.0) -> None:
         """Add factor * d value / d alpha to every ``alpha.grad`` (which must exist) in place."""
