@@ -41,6 +41,7 @@ setup(
         "pillow",
         "rich",
         "matplotlib",
+        "scipy>=1.12",
         "shapely>=2",
     ],
     extras_require={
