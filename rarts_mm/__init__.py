@@ -6,9 +6,11 @@ Importing this package registers its modules; a config needs only
 
 # First, since it notes which process started this one: importing the libraries takes seconds.
 from . import parent
+from .library_noise import silence_warnings
 from .stack import check_stack
 from .version import __version__
 
+silence_warnings()
 check_stack()
 
 # After the check: with a broken stack these imports would fail with less helpful words.

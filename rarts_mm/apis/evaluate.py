@@ -10,11 +10,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from rarts_mm.engine import CheckpointKindHook, ProgressHook, RecomputeStatisticsHook
+from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
 from .configs import is_search, prepare_registries
 from .errors import UsageError
-from .preflight import check_files
+from .preflight import check_files, check_metrics
 from .processes import join_processes
 from .search_checkpoint import read_checkpoint
 
@@ -79,6 +80,7 @@ def evaluate(
         )
     recompute = None if precise_bn is None else RecomputeStatisticsHook(precise_bn)
     check_files(cfg, phases=("test",) if recompute is None else ("train", "test"))
+    check_metrics(cfg, ("test",))
     # Missing or truncated: better known before the model and the data are built.
     read_checkpoint(checkpoint)
     prepare_registries(cfg)
@@ -86,6 +88,7 @@ def evaluate(
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     join_processes(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.logger.addFilter(LibraryNoise())
     runner.register_hook(CheckpointKindHook())
     runner.register_hook(_FitHook(checkpoint))
     if recompute is not None:

@@ -1,6 +1,7 @@
 """Checks before anything is built: are the files there, is the folder free?"""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
@@ -80,6 +81,21 @@ def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None
             "train_dataloader.dataset.data_root=PATH or load_from=PATH"
         )
     raise UsageError("files are missing:\n" + "\n".join(lines))
+
+
+def check_metrics(cfg: Config, phases: tuple[str, ...]) -> None:
+    """Raise if a metric needs a package that is not installed; mmdet would only warn, and fail late."""
+    for phase in phases:
+        evaluators = cfg.get(f"{phase}_evaluator") or []
+        for metric in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+            kind = metric.get("type", "") if isinstance(metric, dict) else ""
+            kind = kind if isinstance(kind, str) else kind.__name__
+            if kind.rpartition(".")[2] != "FasterCocoMetric" or find_spec("faster_coco_eval"):
+                continue
+            raise UsageError(
+                f"{phase}_evaluator.type={kind!r} needs the package faster_coco_eval, which is not "
+                "installed: pip install faster-coco-eval, or take type='CocoMetric'"
+            )
 
 
 def check_work_dir(work_dir: str | Path, resume: bool) -> None:

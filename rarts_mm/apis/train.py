@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from rarts_mm.engine import ProgressHook, has_saved, resume_from_whole_file
 from rarts_mm.files import is_remote
+from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
 from .configs import (
@@ -20,7 +21,7 @@ from .configs import (
     with_hook,
 )
 from .errors import UsageError
-from .preflight import check_files, check_work_dir
+from .preflight import check_files, check_metrics, check_work_dir
 from .processes import join_processes
 from .search_checkpoint import read_checkpoint
 
@@ -76,6 +77,7 @@ def training_config(
         cfg.resume, cfg.load_from = True, resume
     check_work_dir(cfg.work_dir, resume=resume is not None or bool(cfg.get("resume")))
     check_files(cfg)
+    check_metrics(cfg, ("val",))
     if cfg.get("load_from") and not cfg.get("resume") and not is_remote(cfg.load_from):
         # Whether it is one at all: better known before the data are read.
         read_checkpoint(cfg.load_from)
@@ -99,6 +101,7 @@ def train(cfg: Config) -> Runner:
     join_processes(cfg)
     factor = scale_learning_rate(cfg, int(os.environ.get("WORLD_SIZE", 1)))
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.logger.addFilter(LibraryNoise())
     if factor is not None:
         runner.logger.info("Learning rates of the weights scaled by %g; alpha's stays.", factor)
     # The loop of a search does so too, as it can also be run by the libraries' own tools.

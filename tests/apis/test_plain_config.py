@@ -14,7 +14,7 @@ OF_A_SEARCH = {
 }
 OF_ANY_RUN = {
     *("CheckpointFilesHook", "CheckpointKindHook", "CommonStatisticsHook", "DropPathScheduleHook"),
-    *("NonFiniteLossHook", "RecomputeStatisticsHook", "SwinReleaseHook"),
+    *("NonFiniteLossHook", "ProgressHook", "RecomputeStatisticsHook", "SwinReleaseHook"),
 }
 
 

@@ -1,0 +1,34 @@
+"""What the libraries say on every start and no user of this package can act on, in one list.
+
+Each entry is one message of one module; a warning that is not in the list is shown, whatever its kind.
+"""
+
+import logging
+import warnings
+
+# (beginning of the message as a regular expression, module that warns), of Python's warnings.
+_WARNINGS = (
+    # mmdet imports an optional metric with all others. A config that asks for the metric is told by
+    # apis/preflight.py.
+    (r"faster_coco_eval is not installed", r"mmdet\.evaluation\.metrics\.faster_coco_metric"),
+    # mmdet's own way of making a tensor of one, at every validation of masks.
+    (r"To copy construct from a tensor", r"mmdet\.models\.roi_heads\.mask_heads\.fcn_mask_head"),
+)
+# Beginnings of messages in MMEngine's log: its own hooks use what it calls deprecated.
+_LOG = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
+
+
+def silence_warnings() -> None:
+    """Let the listed warnings pass unseen, in this process; before the libraries are imported."""
+    for message, module in _WARNINGS:
+        warnings.filterwarnings("ignore", message, UserWarning, module)
+
+
+class LibraryNoise(logging.Filter):
+    """Keeps the listed messages out of a logger."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(_LOG)

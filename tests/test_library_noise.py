@@ -1,0 +1,64 @@
+"""Messages of the libraries that nobody can act on are not seen; all others are."""
+
+import logging
+import subprocess
+import sys
+import warnings
+
+import pytest
+from mmengine.config import Config
+from mmengine.logging import MMLogger, print_log
+
+from rarts_mm.apis.errors import UsageError
+from rarts_mm.apis.preflight import check_metrics
+from rarts_mm.library_noise import _LOG, LibraryNoise, silence_warnings
+
+MASKS = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"
+METRIC = "mmdet.evaluation.metrics.faster_coco_metric"
+COPY = "To copy construct from a tensor, it is recommended to use"
+MISSING = "faster_coco_eval is not installed, metrics will not be computed."
+
+
+def test_only_the_listed_messages_of_the_listed_modules_are_silent():
+    told = [
+        (COPY, MASKS, UserWarning),
+        (MISSING, METRIC, UserWarning),
+        # Another module, another message, another kind.
+        (COPY, "somebody.elses", UserWarning),
+        ("Another thing", MASKS, UserWarning),
+        (MISSING, METRIC, RuntimeWarning),
+    ]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        silence_warnings()
+        for message, module, kind in told:
+            warnings.warn_explicit(message, kind, "file.py", 1, module)
+    assert [(str(w.message), w.category) for w in seen] == [(m, k) for m, _, k in told[2:]]
+
+
+def test_importing_the_detectors_metrics_after_the_package_says_nothing():
+    code = "import rarts_mm, mmdet.evaluation, warnings; warnings.warn('of the user')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "faster_coco_eval" not in done.stderr
+    assert "of the user" in done.stderr
+
+
+def test_the_log_keeps_what_is_not_listed():
+    logger = MMLogger("noise", logger_name="noise")
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger.addHandler(handler)
+    logger.addFilter(LibraryNoise())
+    for message in (*(f"{start} ..." for start in _LOG), "a real warning"):
+        print_log(message, logger=logger, level=logging.WARNING)
+    assert records == ["a real warning"]
+
+
+@pytest.mark.parametrize("kind", ["FasterCocoMetric", "mmdet.FasterCocoMetric"])
+def test_a_metric_whose_package_is_missing_is_an_error_at_once(kind, monkeypatch):
+    monkeypatch.setattr("rarts_mm.apis.preflight.find_spec", lambda name: None)
+    coco = dict(type="CocoMetric")
+    check_metrics(Config(dict(val_evaluator=[coco], test_evaluator=coco)), ("val", "test"))
+    with pytest.raises(UsageError, match=r"val_evaluator\.type=.*pip install faster-coco-eval"):
+        check_metrics(Config(dict(val_evaluator=[coco, dict(type=kind)])), ("val",))
