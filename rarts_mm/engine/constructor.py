@@ -64,7 +64,13 @@ class RARTSOptimWrapperConstructor:
         self._tell_unused(rule, cfg)
 
         weights, amp = without_amp(cfg.pop("weights"))
-        alpha = cfg.pop("alpha", None) or alpha_like(weights)
+        alpha, of_alpha = without_amp(cfg.pop("alpha", None) or alpha_like(weights), "alpha")
+        if of_alpha and not (amp or cfg.get("amp")):
+            raise ValueError(
+                "optim_wrapper.alpha.type='AmpOptimWrapper' would change nothing: mixed precision is that "
+                "of the networks. Switch it on with optim_wrapper.amp (on a command line --amp), or "
+                "leave alpha's type out"
+            )
         alpha = in_names_of_alpha(alpha, model.alpha_parameters())
         cfg.setdefault("amp", amp)
         cfg.setdefault("accumulative_counts", weights.pop("accumulative_counts", 1))
@@ -158,6 +164,11 @@ def _check_known(what: str, cfg: object, registry: Registry) -> None:
         raise ValueError(
             f"optim_wrapper.{what}={found.__name__}: the class does not define {', '.join(missing)}, "
             "which it needs to have an effect"
+        )
+    if registry is ALTERNATIONS and not getattr(found, "players", None):
+        raise ValueError(
+            f"optim_wrapper.{what}={found.__name__}: the class does not say in ``players`` what it moves; "
+            "such as players = ('auxiliary', 'alpha')"
         )
     parameters = inspect.signature(found).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

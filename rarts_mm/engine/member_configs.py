@@ -62,8 +62,13 @@ def _slashed(name: str) -> str:
     return name.replace(".", "/")
 
 
-def without_amp(weights: dict) -> tuple[dict, dict | None]:
-    """Split a plain optim_wrapper config into one without AMP and the search's ``amp`` config."""
+def without_amp(weights: dict, name: str = "weights") -> tuple[dict, dict | None]:
+    """Split a plain optim_wrapper config into one without AMP and the search's ``amp`` config.
+
+    Args:
+        weights: the config of a player's optimiser.
+        name: its key in the search's ``optim_wrapper``.
+    """
     weights = copy.deepcopy(weights)
     kind = weights.get("type", "OptimWrapper")
     # A class in configs of the new style, and perhaps with a scope in those of the old one.
@@ -72,7 +77,7 @@ def without_amp(weights: dict) -> tuple[dict, dict | None]:
         return weights, None
     if kind != "AmpOptimWrapper":
         raise ValueError(
-            f"optim_wrapper.weights.type={kind!r}: the search steps its optimisers by itself and "
+            f"optim_wrapper.{name}.type={kind!r}: the search steps its optimisers by itself and "
             "knows OptimWrapper and AmpOptimWrapper"
         )
     weights["type"] = "OptimWrapper"

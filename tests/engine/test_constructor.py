@@ -8,7 +8,7 @@ from mmcv.ops import RoIAlign
 from mmengine.logging import MMLogger
 
 from rarts_mm.apis.command_line import speaks_for_itself
-from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
+from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY, Alternation
 from tests import tiny
 
 ONE = ("DARTS1", "DARTS2", "MiLeNAS", "Joint")
@@ -208,3 +208,21 @@ def test_settings_that_an_alternation_does_not_read_are_told(caplog):
     tiny.wrap(model, alternation=dict(type="DARTS1"), lam=2.0, beta=0.3)
     logger.removeHandler(caplog.handler)
     assert "DARTS1 does not use optim_wrapper.lam and .beta" in caplog.text
+
+
+def test_mixed_precision_of_alphas_optimiser_alone_is_refused():
+    """It would be read by nobody; where the weights have it too, it is theirs."""
+    amp = tiny.weights_config() | dict(type="AmpOptimWrapper")
+    with pytest.raises(ValueError, match=r"optim_wrapper\.alpha\.type.*optim_wrapper\.amp"):
+        tiny.wrap(tiny.search_model(), alpha=amp)
+    both = tiny.wrap(tiny.search_model(), weights=amp, alpha=amp)
+    assert both.amp_dtype is torch.float16
+
+
+def test_a_rule_that_does_not_say_what_it_moves_is_refused():
+    class Speechless(Alternation):
+        def __call__(self, s):
+            pass
+
+    with pytest.raises(ValueError, match=r"Speechless: the class does not say in ``players``"):
+        tiny.wrap(tiny.search_model(), alternation=dict(type=Speechless))
