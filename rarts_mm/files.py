@@ -2,11 +2,13 @@
 
 import errno
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # What a full or failing disk answers; the system names no file then.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -45,6 +47,23 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole."""
     with written_whole(path) as temporary:
         temporary.write_text(text)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: it is none; the message says where, and does not name the file.
+        OSError: it is missing or cannot be read.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # of the decoder, or of characters that are no text
+        raise ValueError(f"it is no JSON ({error})") from error
+    except RecursionError as error:
+        raise ValueError(
+            "it is no JSON that can be read: its brackets are nested too deep"
+        ) from error
 
 
 def digest(path: str | Path) -> str:

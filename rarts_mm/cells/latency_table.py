@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from rarts_mm.analysis import Latency, environment, measure_latency
-from rarts_mm.files import write_text
+from rarts_mm.files import read_json, write_text
 from rarts_mm.search.penalties.latency import differences
 from rarts_mm.version import __version__
 
@@ -30,16 +30,11 @@ from .places import (
     identity_of,
     input_shapes,
 )
+from .table_checks import check_table
 
 # A timed call takes at least this long, in ms: shorter operations run several times in one, so that
 # neither the clock nor the launch and synchronisation of a GPU stand for them.
 LEAST = 0.5
-
-# What the report of a derived network reads.
-_RECORD = {
-    "network": ("type", "channels", "layers", "in_channels", "operations", "input_size"),
-    "measured": ("device", "dtype", "threads", "batch_size"),
-}
 
 
 @dataclass(frozen=True)
@@ -96,26 +91,23 @@ class LatencyTable:
                 "tools/latency_table.py CONFIG"
             )
         try:
-            content = json.loads(Path(path).read_text())
-            shapes = tuple(
-                Shape(
-                    tuple(shape["input"]),
-                    shape["stride"],
-                    shape["places"],
-                    {name: Latency(**found) for name, found in shape["operations"].items()},
-                )
-                for shape in content["shapes"]
-            )
-            table = cls(content["latencies"], content["network"], content["measured"], shapes)
-            for part, keys in _RECORD.items():
-                for key in keys:
-                    getattr(table, part)[key]
-            return table
-        except (ValueError, TypeError, KeyError) as error:
+            content = read_json(path)
+            check_table(content)
+        except ValueError as error:
             raise ValueError(
-                f"{path} is no latency table ({type(error).__name__}: {error}); measure one: python "
+                f"{path} is no latency table: {error}; measure one: python "
                 "tools/latency_table.py CONFIG"
             ) from error
+        shapes = tuple(
+            Shape(
+                tuple(shape["input"]),
+                shape["stride"],
+                shape["places"],
+                {name: Latency(**found) for name, found in shape["operations"].items()},
+            )
+            for shape in content["shapes"]
+        )
+        return cls(content["latencies"], content["network"], content["measured"], shapes)
 
     def check(self, model: nn.Module) -> None:
         """Raise a ValueError unless the table is of the search network in this model."""

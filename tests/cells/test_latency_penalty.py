@@ -157,7 +157,7 @@ def test_what_is_asked_of_the_table_is_checked(measured):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"table\.json is no JSON file"),
+        ("{", r"table\.json is no latency table: it is no JSON"),
         ("[1, 2]", r"table\.json holds no latency table"),
         ('{"latencies": [1]}', r"table\.json holds no latency table"),
         ('{"normal": [[1, 2], [3]]}', "latencies of 'normal' are no array of numbers"),

@@ -220,7 +220,7 @@ def test_bad_input_of_the_table(config, tmp_path, monkeypatch, arguments, messag
     [
         ("DARTS_V9", {}, "'DARTS_V9'"),
         ("nowhere/genotype.json", {}, "'nowhere/genotype.json'"),
-        ("DARTS_V1", dict(latencies=dict(cell=[[1.0]])), "another space than the architecture"),
+        ("DARTS_V1", dict(latencies=dict(cell=[[1.0] * 8])), "another space than the architecture"),
         ("DARTS_V1", dict(shapes=None), "no latency table"),
         ("DARTS_V1", dict(network=dict(type="X")), "no latency table"),
         pytest.param(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rarts_mm.files import read_json
 from rarts_mm.registry import PENALTIES
 
 from .base import SearchedNetwork
@@ -52,7 +53,19 @@ class LatencyPenalty(SmoothPenalty):
         if isinstance(latencies, str | Path):
             self.source = str(latencies)
             latencies = _read(Path(latencies))
+        if not isinstance(latencies, Mapping):
+            raise ValueError(
+                f"LatencyPenalty: latencies={latencies!r} must be a dict from the names of alpha to "
+                "milliseconds, or the path of a file of tools/latency_table.py"
+            )
         record = latencies if "latencies" in latencies else {"latencies": latencies}
+        for part in ("latencies", "network", "measured"):
+            found = record.get(part)
+            if not (isinstance(found, Mapping) or (found is None and part != "latencies")):
+                raise ValueError(
+                    f"LatencyPenalty: {self.source} holds no latency table: {part} is "
+                    f"{found!r}, not a dict; measure one: python tools/latency_table.py CONFIG"
+                )
         # What the table says of its network and its measurement; empty if it says nothing.
         self.network: dict[str, Any] = dict(record.get("network") or {})
         self.measured: dict[str, Any] = dict(record.get("measured") or {})
@@ -69,6 +82,12 @@ class LatencyPenalty(SmoothPenalty):
             raise ValueError(
                 f"LatencyPenalty: {self.source} says of which network it is, but not of which input "
                 "size; measure it anew with tools/latency_table.py"
+            )
+        size = self.network.get("input_size", [1, 1])
+        if not (isinstance(size, Sequence) and [type(side) for side in size] == [int, int]):
+            raise ValueError(
+                f"LatencyPenalty: network.input_size of {self.source} is {size!r}, not height and "
+                "width in pixels; measure it anew with tools/latency_table.py"
             )
         if device is not None:
             found = str(self.measured.get("device", ""))
@@ -173,9 +192,9 @@ def _read(path: Path) -> dict[str, Any]:
             f"tools/latency_table.py CONFIG --out {path}"
         )
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:  # of the decoder, or of characters that are no text
-        raise ValueError(f"LatencyPenalty: {path} is no JSON file: {error}") from error
+        content = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"LatencyPenalty: {path} is no latency table: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("latencies", {}), dict):
         raise ValueError(
             f"LatencyPenalty: {path} holds no latency table: a dict from the names of alpha to "
