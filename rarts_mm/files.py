@@ -14,6 +14,33 @@ from typing import Any
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The error of a full or failing disk that is, or is behind, another one; else None.
+
+    Writers in C++ (torch's) turn it into an error of theirs, which says nothing of the disk.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let the error of a full disk in the block name ``path``, which is being made there.
+
+    Raises:
+        OSError: with ``path`` as its file name.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (found := disk_error(error)) is None:
+            raise
+        raise OSError(found.errno, os.strerror(found.errno), str(path)) from error
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
@@ -24,21 +51,21 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         OSError: with ``path`` as its file name, also where the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp gives 0600; a result is as readable as any file that its user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename is None and error.errno in _DISK_ERRORS:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
+        with naming(path):
+            yield temporary
+            # mkstemp gives 0600; a result is as readable as any file that its user makes.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from .processes import (
     name_of_process,
     wait_to_be_ended,
 )
+from .system_errors import keep_going_without_log_files, sentence_of
 
 __all__ = ["CfgOptions", "UsageError", "run"]
 
@@ -43,8 +44,8 @@ def run(main: Callable[[], object], hint: str = "") -> None:
 
     An error that this package raised says what is wrong and what to do, so its message alone goes to
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
-    (``RuntimeError``). So do errors of the system that name a file, and unknown keys of a config. Any
-    other error is a surprise and keeps its traceback.
+    (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and unknown keys of a
+    config. Any other error is a surprise and keeps its traceback.
 
     Args:
         main: the command.
@@ -52,6 +53,7 @@ def run(main: Callable[[], object], hint: str = "") -> None:
     """
     # So that what a command started is stopped with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    keep_going_without_log_files()
     try:
         main()
     except KeyboardInterrupt:
@@ -64,7 +66,7 @@ def run(main: Callable[[], object], hint: str = "") -> None:
         explain_to_launcher(error)
         if not speaks_for_itself(error):
             raise
-        print(f"error{name_of_process()}: {error}", file=sys.stderr)
+        print(f"error{name_of_process()}: {in_words(error)}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
 
 
@@ -72,11 +74,26 @@ def speaks_for_itself(error: BaseException) -> bool:
     """Whether an error's message says all that its reader needs."""
     if isinstance(error, UsageError):
         return True
-    # The system's errors name the file: no such folder, permission denied, no space left.
-    if isinstance(error, OSError) and error.filename is not None:
+    # No such folder, permission denied, no space left.
+    if sentence_of(error) is not None:
         return True
     # A key of a config that the class does not know, with the class's name.
     if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
         return True
+    # Raised anew for the process that asked a data worker.
+    if type(error).__module__.partition(".")[0] == _PACKAGE.name:
+        return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)
+
+
+def in_words(error: BaseException) -> str:
+    """What a user reads of an error that :func:`speaks_for_itself`."""
+    if (sentence := sentence_of(error)) is not None:
+        return sentence
+    kind, text = type(error), str(error)
+    # torch hands on the worker's whole traceback as the message; its last entry is the message proper.
+    marker = f"\n{kind.__module__}.{kind.__qualname__}: "
+    if "DataLoader worker process" in text.partition("\n")[0] and marker in text:
+        return text.rpartition(marker)[2].strip()
+    return text

@@ -1,15 +1,25 @@
 """Evaluate a model with its config's own test data and metrics."""
 
 import copy
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.fileio import dump
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from rarts_mm.engine import CheckpointKindHook, ProgressHook, RecomputeStatisticsHook
+from rarts_mm.engine import (
+    CheckpointKindHook,
+    DataHook,
+    ProgressHook,
+    RecomputeStatisticsHook,
+)
+from rarts_mm.files import written_whole
 from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
@@ -58,6 +68,22 @@ class _FitHook(Hook):
         )
 
 
+class _WholeResultsHook(Hook):
+    """Lets predictions be written whole or not at all (``DumpResults``, of every library)."""
+
+    def before_test(self, runner) -> None:
+        for metric in runner.test_evaluator.metrics:
+            if isinstance(metric, DumpResults):
+                metric.compute_metrics = partial(_write_whole, metric.out_file_path)
+
+
+def _write_whole(path: str, results: list) -> dict:
+    with written_whole(path) as temporary:
+        dump(results, temporary)
+    print_log(f"Predictions have been saved to {path}.", logger="current")
+    return {}
+
+
 def evaluate(
     cfg: Config, checkpoint: str | Path, work_dir: str | Path, precise_bn: int | None = None
 ) -> dict[str, float]:
@@ -89,6 +115,8 @@ def evaluate(
     join_processes(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     runner.logger.addFilter(LibraryNoise())
+    runner.register_hook(DataHook())
+    runner.register_hook(_WholeResultsHook())
     runner.register_hook(CheckpointKindHook())
     runner.register_hook(_FitHook(checkpoint))
     if recompute is not None:

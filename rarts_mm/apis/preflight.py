@@ -1,4 +1,4 @@
-"""Checks before anything is built: are the files there, is the folder free?"""
+"""Checks before anything is built: are the files there and whole, is the folder free?"""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -8,16 +8,8 @@ from mmengine.config import Config
 
 from rarts_mm.files import is_remote
 
+from .annotations import check_annotation_files, evaluator_files, leaf_datasets
 from .errors import UsageError
-
-
-def _leaf_datasets(dataset: dict) -> Iterator[dict]:
-    inner = dataset.get("datasets") or ([dataset["dataset"]] if "dataset" in dataset else [])
-    if not inner:
-        yield dataset
-    for cfg in inner:
-        if isinstance(cfg, dict):
-            yield from _leaf_datasets(cfg)
 
 
 def _dataset_paths(dataset: dict) -> Iterator[Path]:
@@ -43,13 +35,16 @@ def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> di
         loader = cfg.get(f"{phase}_dataloader")
         if not loader:
             continue
-        for dataset in _leaf_datasets(loader["dataset"]):
+        for _, dataset in leaf_datasets(loader["dataset"], ""):
             # A data set that downloads itself needs no file beforehand.
             if dataset.get("download"):
                 continue
             for path in _dataset_paths(dataset):
                 if not path.exists():
                     missing.setdefault(path, f"{phase}ing data" if phase == "train" else "data")
+        for path in evaluator_files(cfg, phase):
+            if not path.exists():
+                missing.setdefault(path, "data")
     checkpoint = cfg.get("load_from")
     if checkpoint and not is_remote(checkpoint) and not Path(checkpoint).is_file():
         role = "--resume" if cfg.get("resume") else "load_from"
@@ -58,13 +53,16 @@ def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> di
 
 
 def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None:
-    """Raise if data or the checkpoint to start from is missing, before anything is built.
+    """Raise if data or the checkpoint to start from is missing, or annotations make no sense.
+
+    Called before anything is built.
 
     The config's ``how_to_get``, a dict from path (of the file, or a folder it is in) to a sentence, adds how to get
     each.
     """
     missing = missing_files(cfg, phases)
     if not missing:
+        check_annotation_files(cfg, phases)
         return
     lines = []
     hints = {str(Path(k)): v for k, v in (cfg.get("how_to_get") or {}).items()}

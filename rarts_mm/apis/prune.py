@@ -214,8 +214,9 @@ def _prune_one(
     # First, as it says whose folder this is if the rest is interrupted.
     record = _record(units, plan, source, proof, costs)
     write_text(folder / RECORD, json.dumps(record, indent=1))
-    with written_whole(folder / "pruned.pth") as path:
-        torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, path)
+    # Into an open file: given a path, torch says nothing of a disk that is full.
+    with written_whole(folder / "pruned.pth") as path, open(path, "wb") as file:
+        torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, file)
     sizes = {unit.name: unit.size for unit in units}
     widths = {name: len(index) for name, index in kept.items()}
     plot_widths(

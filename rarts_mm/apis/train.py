@@ -84,6 +84,7 @@ def training_config(
     with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointKindHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointFilesHook"))
+    with_hook(cfg, dict(type="rarts_mm.DataHook"))
     if is_search(cfg):
         # Without it the Runner would wrap the search in DistributedDataParallel, which cannot
         # alternate.

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from rarts_mm.files import naming
+
 MANIFEST = "manifest.json"
 
 
@@ -31,12 +33,16 @@ def write_data_set(
 
     Raises:
         FileExistsError: ``out`` holds something else, which is left alone.
+        OSError: it cannot be written; names ``out`` where the disk is full.
     """
     out = Path(out).absolute()
     if _holds(out, manifest, is_complete, force):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
+    with (
+        naming(out),
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside,
+    ):
         new = Path(beside, "new")
         new.mkdir()
         fill(new)

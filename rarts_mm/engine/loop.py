@@ -19,6 +19,7 @@ from .checkpoints import read_seed, resume_from_whole_file
 from .half_batches import HalfBatches, SeededDataset
 from .hooks.checkpoint_files_hook import CheckpointFilesHook
 from .hooks.common_statistics_hook import CommonStatisticsHook
+from .hooks.data_hook import DataHook
 from .hooks.lagrangian_hook import LagrangianHook
 from .hooks.memory_hook import MemoryHook
 from .hooks.non_finite_hook import NonFiniteLossHook
@@ -110,7 +111,7 @@ class SearchLoop(EpochBasedTrainLoop):
         # What a search cannot do without does not depend on the config's list of hooks.
         own = (
             *(NonFiniteLossHook, MemoryHook, StartUpHook, LagrangianHook, CheckpointFilesHook),
-            *(RelaxationHook, CommonStatisticsHook),
+            *(RelaxationHook, CommonStatisticsHook, DataHook),
         )
         for hook in (self._record, *(kind() for kind in own)):
             if not any(type(other) is type(hook) for other in runner.hooks):

@@ -3,6 +3,7 @@
 from .checkpoint_files_hook import CheckpointFilesHook
 from .checkpoint_kind_hook import CheckpointKindHook
 from .common_statistics_hook import CommonStatisticsHook
+from .data_hook import DataHook
 from .drop_path_schedule_hook import DropPathScheduleHook
 from .expected_latency_hook import ExpectedLatencyHook
 from .genotype_hook import GenotypeHook
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointFilesHook",
     "CheckpointKindHook",
     "CommonStatisticsHook",
+    "DataHook",
     "DropPathScheduleHook",
     "ExpectedLatencyHook",
     "GenotypeHook",
