@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rarts_mm.files import disk_error
 
-_ELSEWHERE = "or write elsewhere (--work-dir, --out)"
+_ELSEWHERE = "or write elsewhere (--work-dir, --out; TMPDIR for temporary files)"
 _REMEDIES = {
     errno.ENOSPC: f"free some space there, {_ELSEWHERE}",
     errno.EDQUOT: f"free some of your quota, {_ELSEWHERE}",

@@ -68,9 +68,9 @@ def test_predictions_of_a_test(search_copy, small_config, tmp_path):
     out = tmp_path / "out.pkl"
     out.write_bytes(pickle.dumps("old"))
     arguments = (small_config, search_copy / "epoch_2.pth", "--work-dir", tmp_path / "t")
-    # Enough for the log and the config, not for the masks of all boxes.
+    # Enough for the log and the config, not for the masks of all boxes; metrics write files, too.
     many = ("model.architecture.test_cfg.rcnn.score_thr=0",)
-    many += ("model.architecture.test_cfg.rcnn.max_per_img=100",)
+    many += ("model.architecture.test_cfg.rcnn.max_per_img=100", "test_evaluator=[]")
     with largest_file(60_000):
         status, _, err = run_tool("test", *arguments, "--out", out, "--cfg-options", *many)
     assert status == 2
@@ -150,7 +150,7 @@ def test_a_disk_that_is_really_full(small_disk, search_copy, small_config):
         status, _, err = run_tool(tool, *arguments)
         assert status == 2
         assert last_line(err).startswith(f"error: {file}: No space left on device; free some")
-        assert not [path for path in small_disk.rglob(".*")]
+        assert not list(small_disk.rglob(".*"))
     shutil.rmtree(small_disk / "p")
     status, _, err = run_tool("train", small_config, "--work-dir", small_disk / "run")
     assert status == 2
