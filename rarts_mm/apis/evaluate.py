@@ -24,6 +24,7 @@ from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
 from .configs import is_search, prepare_registries
+from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics
 from .processes import join_processes
@@ -124,4 +125,5 @@ def evaluate(
     if is_followed():
         runner.register_hook(ProgressHook())
     cfg.load_from = runner._load_from = str(checkpoint)
-    return runner.test()
+    with naming_empty_data_sets():
+        return runner.test()

@@ -20,6 +20,7 @@ from .configs import (
     switch_amp_on,
     with_hook,
 )
+from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics, check_work_dir
 from .processes import join_processes
@@ -110,5 +111,6 @@ def train(cfg: Config) -> Runner:
         resume_from_whole_file(runner)
     if is_followed():
         runner.register_hook(ProgressHook())
-    runner.train()
+    with naming_empty_data_sets():
+        runner.train()
     return runner

@@ -49,12 +49,11 @@ def name_images(dataset: object) -> None:
 def innermost(dataset: object) -> list[object]:
     """The data sets inside wrappers (of concatenation, repetition, mixing and the like)."""
     inner = getattr(dataset, "datasets", None)
-    if inner is None:
-        single = getattr(dataset, "dataset", None)
-        inner = None if single is None else [single]
-    if inner is None:
-        return [dataset]
-    return [leaf for each in inner for leaf in innermost(each)]
+    if not isinstance(inner, list | tuple):
+        # Some data sets have an attribute of this name that is none.
+        inner = [getattr(dataset, "dataset", None)]
+    inner = [each for each in inner if hasattr(each, "__getitem__") and not isinstance(each, str)]
+    return [leaf for each in inner for leaf in innermost(each)] or [dataset]
 
 
 def _reason(error: Exception) -> str:

@@ -292,9 +292,13 @@ def test_a_head_with_too_few_classes(small_config, plain, data):
     assert "model.roi_head.bbox_head.1 (ConvFCBBoxHead) has num_classes=2" in err
 
 
+def places_of_digits(folder):
+    return [f"{part}_dataloader.dataset.data_root={folder}" for part in ("train", "val")]
+
+
 def test_a_classifier_with_too_few_classes(tmp_path):
     run_tool("make_digits", "--out", tmp_path / "digits")
-    places = [f"{part}_dataloader.dataset.data_root={tmp_path}/digits" for part in ("train", "val")]
+    places = places_of_digits(tmp_path / "digits")
     status, _, err = run_tool(
         "train",
         CONFIGS / "rarts_preresnet20_digits.py",
@@ -304,3 +308,39 @@ def test_a_classifier_with_too_few_classes(tmp_path):
     assert status == 2, err
     assert "head (LinearClsHead) (and 1 more like it) has num_classes=9" in err
     assert "10 classes" in err
+
+
+def test_a_classifier_without_images(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "empty" / split / "0").mkdir(parents=True)
+    status, _, err = run_tool(
+        "train",
+        CONFIGS / "rarts_preresnet20_digits.py",
+        *("--work-dir", tmp_path / "run", "--cfg-options", *places_of_digits(tmp_path / "empty")),
+    )
+    assert status == 2, err
+    line = err.splitlines()[-1]
+    assert line.startswith(f"error: no image left in a CustomDataset of {tmp_path}/empty/train")
+    assert "Traceback" not in err
+
+
+def test_a_detector_whose_data_set_filters_every_image(plain, data, tmp_path):
+    """Of any kind of data set: here one whose files are not looked at beforehand."""
+    config = tmp_path / "voc.py"
+    (data / "names.txt").write_text("000001\n")
+    (data / "Annotations").mkdir()
+    (data / "Annotations" / "000001.xml").write_text(
+        "<annotation><size><width>64</width><height>64</height></size></annotation>"
+    )
+    config.write_text(
+        f"_base_ = '{plain}'\n"
+        "train_dataloader = dict(dataset=dict(_delete_=True, type='XMLDataset', img_subdir='', "
+        f"data_root='{data}', data_prefix=dict(sub_data_root=''), ann_file='names.txt', metainfo=dict(classes=('cat', 'dog', 'cow')), "
+        "filter_cfg=dict(filter_empty_gt=True), pipeline=_base_.train_pipeline))\n"
+    )
+    more = [part for part in options(data) if not part.startswith("train")]
+    status, _, err = run_tool("train", config, "--work-dir", tmp_path / "run", *more)
+    assert status == 2, err
+    line = err.splitlines()[-1]
+    assert f"no image left in a XMLDataset of {data}/names.txt" in line
+    assert "its classes are (cat, dog, cow)" in line

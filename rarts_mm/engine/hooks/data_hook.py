@@ -31,7 +31,7 @@ class DataHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         heads = dict(_heads(model))
         for place, dataset in _datasets(runner):
-            if len(dataset) == 0:
+            if hasattr(dataset, "__len__") and len(dataset) == 0:
                 raise ValueError(
                     f"{place}.dataset is empty: no image is left of its files. See its ann_file, "
                     "data_prefix, filter_cfg and metainfo"
