@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _perform(order: bytes) -> tuple[str, object, str]:
-    from ..command_line import speaks_for_itself
+    from ..command_line import in_words, speaks_for_itself
     from ..errors import UsageError
 
     try:
@@ -42,5 +42,5 @@ def _perform(order: bytes) -> tuple[str, object, str]:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)
         if speaks_for_itself(error):
-            return ("error" if isinstance(error, RuntimeError) else "usage"), str(error), ""
+            return ("error" if isinstance(error, RuntimeError) else "usage"), in_words(error), ""
         return "error", f"{type(error).__name__}: {error}", trace
