@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 
-from tests.conftest import forget_runs, load_tool
+from tests.conftest import ROOT, forget_runs, load_tool
+
+__all__ = ["ROOT", "Command", "members", "nothing_left"]
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -62,7 +64,8 @@ def _run(tool: str, arguments: list[str], log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     # Not pytest's objects, which keep what is written.
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, os.fdopen(number, "w", buffering=1, closefd=False))
     # As in a shell; and threads of torch do not survive a fork.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)

@@ -38,6 +38,7 @@ def search_config(path: Path, space: str = "widths", **more) -> Path:
             weights=tiny.weights_config(),
             penalty=alpha,
         ),
+        param_scheduler=[dict(type="CosineAnnealingLR", eta_min=1e-4, by_epoch=False, end=8)],
         val_dataloader=judged,
         val_cfg=dict(),
         val_evaluator=dict(type="Accuracy"),

@@ -29,6 +29,7 @@ class Stopping:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._since = 0.0
+        self._lost = False
         self._process = os.getpid()
 
     @property
@@ -39,19 +40,21 @@ class Stopping:
         """Unwind the stack, once, so that what a command started is tidied up."""
         if os.getpid() != self._process:
             raise Stopped(128 + signum)
-        if self.signum is None:
-            self.signum, self._since = signum, time.monotonic()
+        if self.signum is None or self._lost:
+            self.signum, self._since, self._lost = signum, time.monotonic(), False
             raise Stopped(self.status)
         if time.monotonic() - self._since > _TWICE:
             os._exit(self.status)
 
-    def unwind_again(self, unraisable) -> None:
+    def send_again(self, unraisable) -> None:
         """``sys.unraisablehook``: raised in a destructor or a callback, the wish would be lost."""
         if self.signum is None or not issubclass(unraisable.exc_type, Stopped):
             sys.__unraisablehook__(unraisable)
             return
-        signum, self.signum = self.signum, None
-        signal.raise_signal(signum)
+        self._lost = True
+        # Not from here, where it would be lost, too.
+        thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, (thread, self.signum)).start()
 
     def watch(self, descriptor: int) -> None:
         """End the process if it does not end itself: what is in C code may never see the handler."""
@@ -74,7 +77,7 @@ def stoppable() -> Iterator[Stopping]:
     read, write = os.pipe()
     os.set_blocking(write, False)
     handlers = {signum: signal.signal(signum, stopping.handle) for signum in _SIGNALS}
-    hook, sys.unraisablehook = sys.unraisablehook, stopping.unwind_again
+    hook, sys.unraisablehook = sys.unraisablehook, stopping.send_again
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     watch = threading.Thread(target=stopping.watch, args=(read,), name="stoppable", daemon=True)
     watch.start()
