@@ -1,9 +1,12 @@
 """Shared by tests that go through the command lines: a small search, run once."""
 
 import contextlib
+import ctypes
 import importlib.util
 import io
+import os
 import shutil
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +34,39 @@ def forget_runs() -> None:
         kind._instance_dict.clear()
         kinds += kind.__subclasses__()
     DefaultScope._instance_dict.clear()
+
+
+# Makes orphans below this process its children, instead of init's (linux/prctl.h).
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _descendants() -> dict[int, str]:
+    """What runs below this process, apart from multiprocessing's own helpers, with command lines."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, parent = stat.read_text().rpartition(") ")[2].split()[:2]
+            if state not in "ZX":
+                children.setdefault(int(parent), []).append(int(stat.parent.name))
+    found, waiting = {}, [os.getpid()]
+    while waiting:
+        for pid in children.get(waiting.pop(), []):
+            waiting.append(pid)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return {pid: line for pid, line in found.items() if "resource_tracker" not in line}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays():
+    """Ten seconds after the last test no process that a test started is left, orphans included."""
+    before = _descendants()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    until = time.monotonic() + 10
+    while (left := _descendants().keys() - before) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left, {pid: line for pid, line in _descendants().items() if pid in left}
 
 
 @pytest.fixture(autouse=True)

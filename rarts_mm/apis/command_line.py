@@ -8,13 +8,19 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from rarts_mm.parent import children_die_too, die_with_parent
+
 from .errors import UsageError
 from .processes import (
+    end_one_of_several,
     explain_to_launcher,
     is_echo_of_another_process,
     name_of_process,
+    started_by_torchrun,
+    wait_for_the_others,
     wait_to_be_ended,
 )
+from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
 
 __all__ = ["CfgOptions", "UsageError", "run"]
@@ -45,29 +51,58 @@ def run(main: Callable[[], object], hint: str = "") -> None:
     An error that this package raised says what is wrong and what to do, so its message alone goes to
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
     (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and unknown keys of a
-    config. Any other error is a surprise and keeps its traceback.
+    config. Any other error is a surprise and keeps its traceback. Ctrl-C and SIGTERM end it with 130 and
+    143.
+
+    Nothing that the command started outlives it, even if it is killed.
 
     Args:
         main: the command.
         hint: how to go on after Ctrl-C.
     """
-    # So that what a command started is stopped with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     keep_going_without_log_files()
-    try:
-        main()
-    except KeyboardInterrupt:
+    children_die_too()
+    if started_by_torchrun():
+        die_with_parent()
+    surprise = None
+    with stoppable() as stopping:
+        try:
+            main()
+            wait_for_the_others()
+            status = 0
+        # A library may have made anything of the exception by which a signal ends the command.
+        except BaseException as error:
+            status = 1
+            if stopping.signum is None and (status := _explain(error, hint)) is None:
+                surprise = error
+        if stopping.signum is not None:
+            status = stopping.status
+            # The launcher says it for all of its processes.
+            if not started_by_torchrun():
+                said = "interrupted" if stopping.signum == signal.SIGINT else "stopped"
+                print(f"{said}{hint and '; '}{hint}", file=sys.stderr)
+    end_one_of_several(status, surprise)
+    if surprise is not None:
+        raise surprise
+    if status:
+        raise SystemExit(status)
+
+
+def _explain(error: BaseException, hint: str) -> int | None:
+    """Say what is wrong; return the status, or None where only the error itself can tell."""
+    if isinstance(error, KeyboardInterrupt):
         print(f"interrupted{hint and '; '}{hint}", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
-        if is_echo_of_another_process(error):
-            wait_to_be_ended()
-            raise SystemExit(1) from None
-        explain_to_launcher(error)
-        if not speaks_for_itself(error):
-            raise
-        print(f"error{name_of_process()}: {in_words(error)}", file=sys.stderr)
-        raise SystemExit(1 if isinstance(error, RuntimeError) else 2) from None
+        return 128 + signal.SIGINT
+    if not isinstance(error, ValueError | TypeError | RuntimeError | OSError):
+        return None
+    if is_echo_of_another_process(error):
+        wait_to_be_ended()
+        return 1
+    explain_to_launcher(error)
+    if not speaks_for_itself(error):
+        return None
+    print(f"error{name_of_process()}: {in_words(error)}", file=sys.stderr)
+    return 1 if isinstance(error, RuntimeError) else 2
 
 
 def speaks_for_itself(error: BaseException) -> bool:

@@ -1,11 +1,14 @@
-"""Several processes: on machines without a GPU, and when one of them fails."""
+"""Several processes: on machines without a GPU, when one of them fails, and how they end."""
 
+import atexit
+import os
 import sys
 import time
+import traceback
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, get_world_size
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
@@ -31,6 +34,44 @@ def join_processes(cfg: Config) -> None:
     )
     if wrapper.get("type", "MMDistributedDataParallel") == "MMDistributedDataParallel":
         cfg.model_wrapper_cfg = dict(wrapper, type="rarts_mm.CPUDistributed")
+
+
+def started_by_torchrun() -> bool:
+    """Whether this is one of the processes that torchrun looks after."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def wait_for_the_others() -> None:
+    """Wait until all processes have done their part: who goes first closes connections."""
+    if get_world_size() > 1:
+        distributed.barrier()
+
+
+def end_one_of_several(status: int | None, error: BaseException | None) -> None:
+    """End a process that has others beside it, without taking the interpreter down; else do nothing.
+
+    A thread of gloo may still hold tensors of a step that is long done, for want of processor time. To
+    let go of one that Python has seen it asks for the interpreter; if that is being taken down, the
+    thread is ended inside a destructor, and with it the process ("terminate called without an active
+    exception"), whatever it had achieved. The group is destroyed where all went well; else that could
+    wait forever for a process that was lost.
+
+    Args:
+        status: the exit status; 0 if :func:`wait_for_the_others` has returned.
+        error: a surprise, whose traceback is to be printed; its status is 1.
+    """
+    if get_world_size() == 1:
+        return
+    if status == 0:
+        distributed.destroy_process_group()
+    if error is not None:
+        traceback.print_exception(error)
+        status = 1
+    # What else the interpreter's end would do: close logs and loaders' workers.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def name_of_process() -> str:

@@ -20,6 +20,7 @@ from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from rarts_mm.apis import command_line
 from rarts_mm.engine import SearchDistributed
 from rarts_mm.engine.sync_batch_norm import synchronise_on_cpu
 from tests import tiny
@@ -264,8 +265,7 @@ def main(folder: Path) -> None:
     torch.save(norms, folder / f"norms{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
     torch.save(cut_off_and_resume(folder), folder / f"resumed{rank}.pth")
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    command_line.run(lambda: main(Path(sys.argv[1])))

@@ -25,17 +25,18 @@ def torchrun(*arguments: object) -> str:
     # The test is of CPU processes, also on a machine with GPUs.
     env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run = subprocess.run(
-        [*launcher, *map(str, arguments)],
-        env=env,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
-    return run.stdout + run.stderr
+    command = [*launcher, *map(str, arguments)]
+    with subprocess.Popen(
+        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as agent:
+        try:
+            out, err = agent.communicate(timeout=500)
+        except BaseException:
+            # Killed, it could not end its processes, which are in sessions of their own.
+            agent.terminate()
+            raise
+    assert agent.returncode == 0, out[-5000:] + err[-5000:]
+    return out + err
 
 
 @pytest.fixture(scope="module")

@@ -11,27 +11,31 @@ from multiprocessing.connection import Connection
 from rarts_mm import progress
 from rarts_mm.parent import children_die_too, die_with_parent
 
+from ..command_line import in_words, speaks_for_itself
+from ..errors import UsageError
+from ..stopping import stoppable
+
 
 def main() -> None:
     """Perform the order that :func:`~rarts_mm.apis.stages.process.run_in_process` gives."""
     handle, parent, order = pickle.load(sys.stdin.buffer)
     children_die_too()
     die_with_parent(parent)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # Asked where it stands, the process writes it into its log.
     faulthandler.register(signal.SIGUSR1)
     os.set_inheritable(handle, False)
     connection = Connection(handle, readable=False)
     progress.listen(lambda report: connection.send(("report", report, "")))
-    # Said before what the order needs is imported: from here on the process can be asked.
-    progress.report(text="loading")
-    connection.send(_perform(order))
+    with stoppable() as stopping:
+        # Said before what the order needs is imported: from here on the process can be asked.
+        progress.report(text="loading")
+        answer = _perform(order)
+        if stopping.signum is None:
+            connection.send(answer)
+    raise SystemExit(0 if stopping.signum is None else stopping.status)
 
 
 def _perform(order: bytes) -> tuple[str, object, str]:
-    from ..command_line import in_words, speaks_for_itself
-    from ..errors import UsageError
-
     try:
         function, args = pickle.loads(order)
         return "result", function(*args), ""

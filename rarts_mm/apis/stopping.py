@@ -1,0 +1,100 @@
+"""Told to stop, by Ctrl-C or SIGTERM: at any moment, and in anybody's code."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+# So long may tidying up take; also what a process that hangs is given.
+_PATIENCE = 10.0
+# A second signal is a second wish only then: `timeout` and Ctrl-C in a terminal can send it twice.
+_TWICE = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(SystemExit):
+    """The process was told to stop; the status is 128 and the signal's number, as in shells."""
+
+
+class Stopping:
+    """What is known of the wish to stop.
+
+    Attributes:
+        signum: the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._since = 0.0
+        self._lost = False
+        self._process = os.getpid()
+
+    @property
+    def status(self) -> int:
+        return 128 + self.signum
+
+    def handle(self, signum: int, _) -> None:
+        """Unwind the stack, once, so that what a command started is tidied up."""
+        if os.getpid() != self._process:
+            raise Stopped(128 + signum)
+        if self.signum is None or self._lost:
+            self.signum, self._since, self._lost = signum, time.monotonic(), False
+            raise Stopped(self.status)
+        if time.monotonic() - self._since > _TWICE:
+            os._exit(self.status)
+
+    def send_again(self, unraisable) -> None:
+        """``sys.unraisablehook``: raised in a destructor or a callback, the wish would be lost."""
+        if self.signum is None or not issubclass(unraisable.exc_type, Stopped):
+            sys.__unraisablehook__(unraisable)
+            return
+        self._lost = True
+        # Not from here, where it would be lost, too.
+        thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, (thread, self.signum)).start()
+
+    def watch(self, descriptor: int) -> None:
+        """End the process if it does not end itself: what is in C code may never see the handler."""
+        while (signum := os.read(descriptor, 1)[0]) not in _SIGNALS:
+            if signum == 0:
+                return
+        time.sleep(_PATIENCE)
+        os._exit(128 + signum)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stopping]:
+    """Let SIGINT and SIGTERM end the block by :class:`Stopped`.
+
+    The library's code in which it is raised may turn it into another exception (a bare ``except``) or
+    swallow it: whatever leaves the block, ``signum`` says whether the process shall stop. A process
+    that has not ended ten seconds later is ended, and so it is by a second signal.
+    """
+    stopping = Stopping()
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    handlers = {signum: signal.signal(signum, stopping.handle) for signum in _SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, stopping.send_again
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    watch = threading.Thread(target=stopping.watch, args=(read,), name="stoppable", daemon=True)
+    watch.start()
+    try:
+        yield stopping
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        sys.unraisablehook = hook
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        if stopping.signum is None:
+            os.write(write, b"\0")
+            watch.join()
+            os.close(read)
+            os.close(write)
+
+
+if hasattr(os, "register_at_fork"):
+    # A child's signals are not its parent's.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
