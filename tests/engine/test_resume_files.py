@@ -76,7 +76,7 @@ def test_a_broken_file_is_named_and_the_one_before_it_taken(tmp_path, monkeypatc
     # epoch_11 is of an older run, which this one has not overwritten yet.
     assert checkpoint_to_resume(tmp_path) == str(tmp_path / "epoch_2.pth")
     assert f"{tmp_path / 'epoch_10.pth'} is broken" in lines[0]
-    assert lines[1:] == [f"Resuming from {tmp_path / 'epoch_2.pth'} instead."]
+    assert lines[1:] == [f"Taking {tmp_path / 'epoch_2.pth'} instead."]
     with pytest.raises(CheckpointError, match=f"epoch_10.pth cannot be resumed from: .*{reason}"):
         checkpoint_to_resume(tmp_path, tmp_path / "epoch_10.pth")
     for number in (1, 2):
