@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from rarts_mm.temporary import temporary_file
 
 # What a full or failing disk answers; the system names no file then.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -16,29 +17,26 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
-    A process killed meanwhile leaves the old file, or none; an exception removes the temporary one.
+    A process killed meanwhile leaves the old file, or none; an exception removes the temporary one, and
+    the next writer of the file what a killed process has left of it.
 
     Raises:
         OSError: with ``path`` as its file name, also where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp gives 0600; a result is as readable as any file that its user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with temporary_file(path.parent, f".{path.stem}-", path.suffix) as temporary:
+            yield temporary
+            # It is made with 0600; a result is as readable as any file that its user makes.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     except OSError as error:
         if error.filename is None and error.errno in _DISK_ERRORS:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

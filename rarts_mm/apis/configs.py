@@ -14,6 +14,7 @@ from mmengine.utils import import_modules_from_strings
 from rarts_mm.engine import SearchHook, alpha_like
 from rarts_mm.registry import HOOKS
 
+from .config_files import refuse_pasted_name
 from .errors import UsageError
 
 # What a search config adds to a plain one, and a plain run must not see.
@@ -28,6 +29,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     """
     if not Path(path).is_file():
         raise UsageError(f"config {str(path)!r} does not exist; give the path of a config file")
+    refuse_pasted_name(path)
     unreadable = (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError)
     try:
         cfg = Config.fromfile(path)

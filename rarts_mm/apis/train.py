@@ -14,6 +14,7 @@ from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.locks import locked, refuse_if_locked
 from rarts_mm.progress import is_followed
 
+from .config_files import refuse_templates
 from .configs import (
     is_search,
     prepare_registries,
@@ -83,6 +84,7 @@ def training_config(
     check_work_dir(cfg.work_dir, resume=resume is not None or bool(cfg.get("resume")))
     check_files(cfg)
     check_metrics(cfg, ("val",))
+    refuse_templates(cfg)
     if cfg.get("load_from") and not cfg.get("resume") and not is_remote(cfg.load_from):
         # Whether it is one at all: better known before the data are read.
         read_checkpoint(cfg.load_from)

@@ -2,9 +2,10 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from rarts_mm.temporary import remove_abandoned, temporary_folder
 
 MANIFEST = "manifest.json"
 
@@ -33,11 +34,13 @@ def write_data_set(
         FileExistsError: ``out`` holds something else, which is left alone.
     """
     out = Path(out).absolute()
+    if out.parent.is_dir():
+        remove_abandoned(out.parent, f".{out.name}-")
     if _holds(out, manifest, is_complete, force):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside:
-        new = Path(beside, "new")
+    with temporary_folder(out.parent, f".{out.name}-") as beside:
+        new = beside / "new"
         new.mkdir()
         fill(new)
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -45,7 +48,7 @@ def write_data_set(
         if _holds(out, manifest, is_complete, force):
             return False
         if out.exists():
-            os.replace(out, Path(beside, "old"))
+            os.replace(out, beside / "old")
         os.replace(new, out)
     return True
 
