@@ -142,13 +142,13 @@ def _start_of(pid: int) -> int | None:
 def _runs(content: dict) -> bool:
     """Whether the process that a lock names may still run."""
     pid = content.get("pid")
-    if not isinstance(pid, int):
+    if not isinstance(pid, int) or pid <= 0:
         return False
     if content.get("host") != socket.gethostname():
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

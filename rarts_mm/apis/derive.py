@@ -21,6 +21,7 @@ from rarts_mm.cells.architecture import (
 )
 from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.cells.nats import LookUp, LookUpUnavailable
+from rarts_mm.engine import last_saved
 from rarts_mm.files import write_text
 from rarts_mm.locks import locked
 from rarts_mm.registry import SPACES
@@ -137,7 +138,7 @@ def derive(
         name = path.name if path.parent == work_dir else str(path.absolute())
         cfg.derived = dict(checkpoint=name, epoch=epoch)
         texts[RETRAIN] = config_text(cfg, beside=dict(work_dir=Path(RETRAIN).stem))
-    is_last = str(checkpoint) == LAST
+    is_last = str(checkpoint) == LAST or path.resolve() == Path(last_saved(work_dir)).resolve()
     folder = Path(out or work_dir / _folder_name(network, cfg, path, is_last))
     with locked(folder):
         _check_folder(folder, architecture, texts)
@@ -196,7 +197,8 @@ def _space_class(search: Config) -> type:
 def _checkpoint(asked: str | Path, saved: Saved) -> Path:
     if str(asked) == LAST:
         return saved.checkpoint()
-    folders = list(dict.fromkeys([saved.config.parent, saved.checkpoint().parent]))
+    work_dir = saved.config.parent
+    folders = list(dict.fromkeys([work_dir, Path(last_saved(work_dir)).parent]))
     if str(asked) == BEST:
         for folder in folders:
             if found := sorted(folder.glob("best_*.pth"), key=lambda p: p.stat().st_mtime_ns):
