@@ -17,6 +17,20 @@ from rarts_mm.registry import HOOKS
 from .config_files import refuse_pasted_name
 from .errors import UsageError
 
+# What reading a config may raise, which is a program of its author's.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 # What a search config adds to a plain one, and a plain run must not see.
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
 
@@ -30,16 +44,15 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     if not Path(path).is_file():
         raise UsageError(f"config {str(path)!r} does not exist; give the path of a config file")
     refuse_pasted_name(path)
-    unreadable = (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError)
     try:
         cfg = Config.fromfile(path)
-    except unreadable as error:
+    except _UNREADABLE as error:
         raise UsageError(f"config {str(path)!r} cannot be read: {error}") from error
     if options:
         _check_option_names(cfg, options)
         try:
             cfg.merge_from_dict(options)
-        except unreadable as error:
+        except _UNREADABLE as error:
             raise UsageError(f"--cfg-options do not fit config {str(path)!r}: {error}") from error
     return cfg
 

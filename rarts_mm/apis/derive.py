@@ -167,10 +167,9 @@ def find_topology_search(search_dir: str | Path | None = None) -> Saved:
     if search_dir is not None and not root.is_dir():
         raise UsageError(f"SEARCH_DIR {root} is no folder; give the work dir of a search")
     found = searches(root)
-    if found.passed:
-        print(f"looked for searches under {root}:{found.notes()}")
     for saved in found.searches:
         if hasattr(_space_class(saved.cfg), "derive"):
+            found.print_passed(root)
             return saved
     if found.searches:
         first = found.searches[0]
@@ -182,6 +181,7 @@ def find_topology_search(search_dir: str | Path | None = None) -> Saved:
     raise UsageError(
         f"no search with a checkpoint under {root.absolute()}; run one (python tools/train.py "
         "configs/rarts_darts_cifar10.py) or name its work dir: tools/derive.py SEARCH_DIR"
+        + found.notes()
     )
 
 

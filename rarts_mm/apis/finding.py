@@ -56,6 +56,11 @@ class Found:
         """The paths that were passed over, each in a line of its own, with the reason."""
         return "".join(f"\n  passed over {path}: {why}" for path, why in self.passed.items())
 
+    def print_passed(self, root: str | Path) -> None:
+        """Say what was passed over, if anything was."""
+        if self.passed:
+            print(f"looked for searches under {root}:{self.notes()}")
+
 
 def searches(root: str | Path) -> Found:
     """Every search under ``root`` that has saved something."""
@@ -81,7 +86,7 @@ def searches(root: str | Path) -> Found:
             try:
                 cfg = read_config(config)
             except UsageError as error:
-                found.passed[config] = str(error)
+                found.passed[config] = str(error).splitlines()[0]
                 continue
             if is_search(cfg):
                 found.searches.append(Saved(config, cfg, Path(last).stat().st_mtime_ns))
@@ -102,8 +107,7 @@ def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
             "tools/train.py SEARCH_CONFIG) or name both: tools/prune.py CONFIG CHECKPOINT"
             + found.notes()
         )
-    if found.passed:
-        print(f"looked for searches under {root}:{found.notes()}")
+    found.print_passed(root)
     newest = found.searches[0]
     return newest.config, newest.checkpoint()
 
