@@ -55,7 +55,7 @@ demo-cells: setup
 	$(RUN) tools/derive.py $(CELLS) --network configs/darts_retrain_digits.py --out $(CELLS)/derived
 	test -f $(CELLS)/derived/retrain/last_checkpoint || \
 	    $(RUN) tools/train.py $(CELLS)/derived/retrain.py --resume
-	$(RUN) tools/test.py $(CELLS)/derived/retrain.py $$(cat $(CELLS)/derived/retrain/last_checkpoint)
+	$(RUN) tools/test.py $(CELLS)/derived/retrain.py $(CELLS)/derived/retrain
 	@echo "the cells: $(CELLS)/derived/cells.png (.svg, genotype.json)"
 
 lint: setup

@@ -4,11 +4,12 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rarts_mm.temporary import temporary_file
 
 # What a full or failing disk answers; the system names no file then.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -45,7 +46,8 @@ def naming(path: str | Path) -> Iterator[None]:
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
-    A process killed meanwhile leaves the old file, or none; an exception removes the temporary one.
+    A process killed meanwhile leaves the old file, or none; an exception removes the temporary one, and
+    the next writer of the file what a killed process has left of it.
 
     Raises:
         OSError: with ``path`` as its file name, also where the disk is full.
@@ -53,21 +55,13 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with naming(path):
+        with temporary_file(path.parent, f".{path.stem}-", path.suffix) as temporary:
             yield temporary
-            # mkstemp gives 0600; a result is as readable as any file that its user makes.
+            # It is made with 0600; a result is as readable as any file that its user makes.
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

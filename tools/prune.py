@@ -13,7 +13,11 @@ from rarts_mm.apis.pruning_arguments import add_pruning_arguments, read_ranking,
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", nargs="?", help="config of the search")
-    parser.add_argument("checkpoint", nargs="?", help="checkpoint of the search")
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="checkpoint of the search; with --criterion magnitude or random also one of the plain model",
+    )
     add_pruning_arguments(parser)
     parser.add_argument(
         "--out", metavar="DIR", help="where to write; default: pruned_<percent> by the checkpoint"

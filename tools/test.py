@@ -5,13 +5,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rarts_mm.apis import command_line, evaluate, read_config
+from rarts_mm.apis import checkpoint_in, command_line, evaluate, read_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("checkpoint", help="checkpoint file, or the work dir that holds it")
     parser.add_argument("--work-dir", help="folder for logs and results")
     parser.add_argument("--out", help="pickle file for the predictions")
     parser.add_argument("--show-dir", help="folder for pictures with the predictions drawn in")
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         visualization.update(drawn)
         cfg.default_hooks = hooks
     work_dir = args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem
-    return evaluate(cfg, args.checkpoint, work_dir, args.precise_bn)
+    return evaluate(cfg, checkpoint_in(args.checkpoint), work_dir, args.precise_bn)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from mmengine.runner import find_latest_checkpoint
-
 from evidence.pool import once
 from evidence.training import (
     lengths,
@@ -21,6 +19,7 @@ from evidence.training import (
 from rarts_mm.analysis import count_flops
 from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.apis import Extras, Ranking, load_search, parse_target, prune, read_config
+from rarts_mm.apis.finding import checkpoint_in
 from rarts_mm.apis.input_size import input_size
 from rarts_mm.apis.search_checkpoint import Search
 from rarts_mm.apis.targets import FLOPS
@@ -196,5 +195,4 @@ def _load(folder: Path) -> Search:
 
 
 def _latest(folder: Path) -> Path:
-    # The folder may have been moved since: only the name counts.
-    return folder / Path(find_latest_checkpoint(str(folder))).name
+    return checkpoint_in(folder)

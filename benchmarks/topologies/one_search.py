@@ -12,6 +12,7 @@ from mmengine.config import Config
 from evidence.pool import once
 from evidence.training import search_config, train, train_and_test
 from rarts_mm.apis import derive, read_config
+from rarts_mm.apis.config_files import config_text
 from rarts_mm.apis.retraining import network_costs, retraining_config
 from rarts_mm.cells.genotype import Genotype
 from rarts_mm.files import write_text
@@ -157,7 +158,7 @@ def lengths(epochs: int) -> dict[str, Any]:
 
 
 def _train(cfg: Config, folder: Path) -> dict:
-    write_text(folder / "retrain.py", cfg.pretty_text)
+    write_text(folder / "retrain.py", config_text(cfg))
     return train_and_test(folder / "retrain.py", folder / "retrain")
 
 

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from evidence.pool import once
 from evidence.training import finetune, search_config, train, write_initial_weights, write_whole
 from rarts_mm.analysis import count_flops
 from rarts_mm.apis import Ranking, load_search, prune, read_config
+from rarts_mm.apis.finding import checkpoint_in
 from rarts_mm.apis.input_size import input_size
 from rarts_mm.apis.prune import RECORD
 from rarts_mm.files import write_text
@@ -61,7 +61,7 @@ def _perform(task: Task, config: str, folder: Path) -> dict:
     start = time.process_time()
     runner = train(search_py, folder / "search", {"load_from": str(initial)})
     seconds, steps = time.process_time() - start, runner.iter
-    checkpoint = find_latest_checkpoint(str(folder / "search"))
+    checkpoint = checkpoint_in(folder / "search")
 
     models = []
     for criterion in task.criteria:

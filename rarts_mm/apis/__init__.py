@@ -7,10 +7,11 @@ from .curve import draw_curve
 from .derive import Derived, derive
 from .errors import UsageError
 from .evaluate import evaluate
+from .finding import checkpoint_in, latest_search
 from .list_units import list_units
 from .plans import Plan, Ranking
 from .prune import Extras, Pruned, prune
-from .search_checkpoint import latest_search, load_search
+from .search_checkpoint import load_search
 from .targets import Target, parse_target
 from .train import train, training_config
 
@@ -22,6 +23,7 @@ __all__ = [
     "Ranking",
     "Target",
     "UsageError",
+    "checkpoint_in",
     "command_line",
     "compress",
     "derive",

@@ -14,8 +14,23 @@ from mmengine.utils import import_modules_from_strings
 from rarts_mm.engine import SearchHook, alpha_like
 from rarts_mm.registry import HOOKS
 
+from .config_files import refuse_pasted_name
 from .errors import UsageError
 
+# What reading a config may raise, which is a program of its author's.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 # What a search config adds to a plain one, and a plain run must not see.
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
 
@@ -28,16 +43,16 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     """
     if not Path(path).is_file():
         raise UsageError(f"config {str(path)!r} does not exist; give the path of a config file")
-    unreadable = (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError)
+    refuse_pasted_name(path)
     try:
         cfg = Config.fromfile(path)
-    except unreadable as error:
+    except _UNREADABLE as error:
         raise UsageError(f"config {str(path)!r} cannot be read: {error}") from error
     if options:
         _check_option_names(cfg, options)
         try:
             cfg.merge_from_dict(options)
-        except unreadable as error:
+        except _UNREADABLE as error:
             raise UsageError(f"--cfg-options do not fit config {str(path)!r}: {error}") from error
     return cfg
 

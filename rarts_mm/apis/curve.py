@@ -17,7 +17,7 @@ from rarts_mm.widths import masked, scores_of
 
 from .errors import UsageError
 from .metrics import headline, metric_format
-from .plans import Ranking, make_plans
+from .plans import Ranking, make_plans, needs_no_scores
 from .preflight import check_files
 from .search_checkpoint import load_search
 from .targets import SCORES, parse_target
@@ -44,8 +44,8 @@ def draw_curve(
         out: folder for the results; defaults to the checkpoint's.
         ratios: shares of the scores set to zero.
     """
-    search = load_search(config, checkpoint, keep, options)
     how = how or Ranking()
+    search = load_search(config, checkpoint, keep, options, plain=needs_no_scores(how))
     plans = {}
     for target in [parse_target(SCORES, ratio) for ratio in ratios]:
         try:

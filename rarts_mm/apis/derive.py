@@ -21,15 +21,19 @@ from rarts_mm.cells.architecture import (
 )
 from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.cells.nats import LookUp, LookUpUnavailable
+from rarts_mm.engine import last_saved
 from rarts_mm.files import write_text
+from rarts_mm.locks import locked
 from rarts_mm.registry import SPACES
 
+from .config_files import config_text
 from .configs import prepare_registries
 from .errors import UsageError
+from .finding import Saved, searches
 from .latency_report import LatencyReport, latency_report
 from .latency_table import check_device
 from .retraining import CIFAR, cifar_name, network_costs, retraining_config
-from .search_checkpoint import Saved, read_checkpoint, searches
+from .search_checkpoint import read_checkpoint
 
 LAST, BEST = "last", "best"
 RETRAIN, LATENCY = "retrain.py", "latency.json"
@@ -116,8 +120,9 @@ def derive(
     Raises:
         UsageError: for bad input; nothing has been written then.
     """
-    _, last, search = find_topology_search(search_dir)
-    path = _checkpoint(checkpoint, last)
+    saved = find_topology_search(search_dir)
+    work_dir, search = saved.config.parent, saved.cfg
+    path = _checkpoint(checkpoint, saved)
     content = read_checkpoint(path)
     architecture = _derive(search, content["state_dict"], path)
     try:
@@ -130,27 +135,30 @@ def derive(
     table, why_not = _latency_table(latency, search, architecture)
     texts = {}
     if cfg is not None:
-        cfg.derived = dict(checkpoint=str(path), epoch=epoch)
-        texts[RETRAIN] = cfg.pretty_text
-    folder = Path(out) if out is not None else last.parent / _folder_name(network, cfg, path, last)
-    _check_folder(folder, architecture, texts)
-    costs = {} if cfg is None else network_costs(cfg)
-    files = save_architecture(architecture, folder)
-    # Last, as whoever finds a config may rely on the rest.
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    names = [*files, *texts]
-    report: LatencyReport | str | None = why_not
-    if table is not None:
-        report = latency_report(architecture, table)
-        write_text(folder / LATENCY, json.dumps(report.to_dict(), indent=1) + "\n")
-        names.append(LATENCY)
+        name = path.name if path.parent == work_dir else str(path.absolute())
+        cfg.derived = dict(checkpoint=name, epoch=epoch)
+        texts[RETRAIN] = config_text(cfg, beside=dict(work_dir=Path(RETRAIN).stem))
+    is_last = str(checkpoint) == LAST or path.resolve() == Path(last_saved(work_dir)).resolve()
+    folder = Path(out or work_dir / _folder_name(network, cfg, path, is_last))
+    with locked(folder):
+        _check_folder(folder, architecture, texts)
+        costs = {} if cfg is None else network_costs(cfg)
+        files = save_architecture(architecture, folder)
+        # Last, as whoever finds a config may rely on the rest.
+        for name, text in texts.items():
+            write_text(folder / name, text)
+        names = [*files, *texts]
+        report: LatencyReport | str | None = why_not
+        if table is not None:
+            report = latency_report(architecture, table)
+            write_text(folder / LATENCY, json.dumps(report.to_dict(), indent=1) + "\n")
+            names.append(LATENCY)
     looked_up = _look_up(architecture, search)
     return Derived(architecture, folder, names, path, epoch, costs, looked_up, report)
 
 
 def find_topology_search(search_dir: str | Path | None = None) -> Saved:
-    """The newest topology search in a folder, or under ``work_dirs/``, and its last checkpoint.
+    """The newest topology search in a folder, or under ``work_dirs/``.
 
     Raises:
         UsageError: there is none; says so if there is a search of another kind.
@@ -159,19 +167,21 @@ def find_topology_search(search_dir: str | Path | None = None) -> Saved:
     if search_dir is not None and not root.is_dir():
         raise UsageError(f"SEARCH_DIR {root} is no folder; give the work dir of a search")
     found = searches(root)
-    for saved in found:
+    for saved in found.searches:
         if hasattr(_space_class(saved.cfg), "derive"):
+            found.print_passed(root)
             return saved
-    if found:
-        config, checkpoint, cfg = found[0]
+    if found.searches:
+        first = found.searches[0]
         raise UsageError(
-            f"{config.parent} holds a search in a {_space_class(cfg).__name__}, which has no operations "
-            f"to choose from; its widths are pruned: python tools/prune.py {config} {checkpoint} "
-            "--ratio 0.4"
+            f"{first.config.parent} holds a search in a {_space_class(first.cfg).__name__}, which has "
+            "no operations to choose from; its widths are pruned: python tools/prune.py "
+            f"{first.config} {first.checkpoint()} --ratio 0.4"
         )
     raise UsageError(
         f"no search with a checkpoint under {root.absolute()}; run one (python tools/train.py "
         "configs/rarts_darts_cifar10.py) or name its work dir: tools/derive.py SEARCH_DIR"
+        + found.notes()
     )
 
 
@@ -184,19 +194,22 @@ def _space_class(search: Config) -> type:
     return found
 
 
-def _checkpoint(asked: str | Path, last: Path) -> Path:
+def _checkpoint(asked: str | Path, saved: Saved) -> Path:
     if str(asked) == LAST:
-        return last
+        return saved.checkpoint()
+    work_dir = saved.config.parent
+    folders = list(dict.fromkeys([work_dir, Path(last_saved(work_dir)).parent]))
     if str(asked) == BEST:
-        found = sorted(last.parent.glob("best_*.pth"), key=lambda p: p.stat().st_mtime_ns)
-        if not found:
-            raise UsageError(
-                f"--checkpoint best: {last.parent} has no best_*.pth; searches keep one with "
-                "default_hooks.checkpoint.save_best='accuracy/top1'"
-            )
-        return found[-1]
-    path, beside = Path(asked), last.parent / asked
-    return beside if beside.is_file() and not path.is_file() else path
+        for folder in folders:
+            if found := sorted(folder.glob("best_*.pth"), key=lambda p: p.stat().st_mtime_ns):
+                return found[-1]
+        raise UsageError(
+            f"--checkpoint best: {folders[-1]} has no best_*.pth; searches keep one with "
+            "default_hooks.checkpoint.save_best='accuracy/top1'"
+        )
+    path = Path(asked)
+    beside = [folder / path for folder in folders if (folder / path).is_file()]
+    return beside[0] if beside and not path.is_file() else path
 
 
 def _derive(search: Config, state: dict[str, Tensor], checkpoint: Path) -> Architecture:
@@ -261,9 +274,9 @@ def _look_up(architecture: Architecture, search: Config) -> str | None:
     return f"NATS-Bench: {accuracy:.2f} % of {dataset}'s test images after 200 epochs"
 
 
-def _folder_name(network: str | None, cfg: Config | None, checkpoint: Path, last: Path) -> str:
+def _folder_name(network: str | None, cfg: Config | None, checkpoint: Path, is_last: bool) -> str:
     name = "derived" if cfg is None else f"derived_{Path(network or CIFAR).stem}"
-    return name if checkpoint == last else f"{name}_{checkpoint.stem}"
+    return name if is_last else f"{name}_{checkpoint.stem}"
 
 
 def _check_folder(folder: Path, architecture: Architecture, texts: dict[str, str]) -> None:

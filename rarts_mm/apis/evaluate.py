@@ -23,6 +23,7 @@ from rarts_mm.files import written_whole
 from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
+from .config_files import refuse_templates
 from .configs import is_search, prepare_registries
 from .empty_data import naming_empty_data_sets
 from .errors import UsageError
@@ -108,6 +109,7 @@ def evaluate(
     recompute = None if precise_bn is None else RecomputeStatisticsHook(precise_bn)
     check_files(cfg, phases=("test",) if recompute is None else ("train", "test"))
     check_metrics(cfg, ("test",))
+    refuse_templates(cfg)
     # Missing or truncated: better known before the model and the data are built.
     read_checkpoint(checkpoint)
     prepare_registries(cfg)

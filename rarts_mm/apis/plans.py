@@ -143,6 +143,11 @@ class Plan:
         )
 
 
+def needs_no_scores(how: Ranking, targets: Sequence[Target] = ()) -> bool:
+    """Whether nothing that is asked for looks at what a search learned."""
+    return how.criterion not in LEARNED and not any(target.auto for target in targets)
+
+
 def make_plans(search: Search, targets: Sequence[Target], how: Ranking) -> dict[Target, Plan]:
     """Decide what stays for every target.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from rarts_mm.engine import last_saved
 from rarts_mm.files import is_remote
 
 from .annotations import check_annotation_files, evaluator_files, leaf_datasets
@@ -98,11 +99,9 @@ def check_metrics(cfg: Config, phases: tuple[str, ...]) -> None:
 
 def check_work_dir(work_dir: str | Path, resume: bool) -> None:
     """Raise if a new run would write over the checkpoints of an earlier one."""
-    marker = Path(work_dir) / "last_checkpoint"
-    if resume or not marker.is_file():
+    if resume or (last := last_saved(work_dir)) is None:
         return
-    last = Path(marker.read_text().strip()).name
     raise UsageError(
-        f"{work_dir} holds another run (its last checkpoint is {last}); go on with it by --resume, "
-        "write elsewhere by --work-dir DIR, or remove the folder"
+        f"{work_dir} holds another run (its last checkpoint is {Path(last).name}); go on with it by "
+        "--resume, write elsewhere by --work-dir DIR, or remove the folder"
     )

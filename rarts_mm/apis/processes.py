@@ -14,6 +14,8 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 # Time for a launcher to end the other processes after one has failed; torchrun takes about a second.
 _PATIENCE = 15.0
+# Where the launchers say which process this is.
+_RANK_OF = dict(pytorch="RANK", slurm="SLURM_PROCID", mpi="OMPI_COMM_WORLD_RANK")
 
 
 def join_processes(cfg: Config) -> None:
@@ -34,6 +36,14 @@ def join_processes(cfg: Config) -> None:
     )
     if wrapper.get("type", "MMDistributedDataParallel") == "MMDistributedDataParallel":
         cfg.model_wrapper_cfg = dict(wrapper, type="rarts_mm.CPUDistributed")
+
+
+def is_first_process(launcher: str) -> bool:
+    """Whether this is the process that writes, of those that a launcher has started.
+
+    Known before they are connected, from what the launcher leaves in the environment.
+    """
+    return os.environ.get(_RANK_OF.get(launcher, ""), "0") == "0"
 
 
 def started_by_torchrun() -> bool:

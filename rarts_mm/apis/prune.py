@@ -4,6 +4,7 @@ import copy
 import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from torch import Tensor, nn
 
 from rarts_mm.analysis import CostTable, compare_costs, plot_widths
 from rarts_mm.files import digest, write_text, written_whole
+from rarts_mm.locks import LOCK, locked
+from rarts_mm.temporary import remove_abandoned
 from rarts_mm.widths import Proof, Unit, prove_slicing, pruned_config, slice_network
 from rarts_mm.widths.pruned import without_pretrained
 from rarts_mm.widths.unit import SELECTION
 
+from .config_files import config_text
 from .configs import plain_config
 from .distill import distill_config
 from .errors import UsageError
 from .input_size import input_size
-from .plans import Plan, Ranking, make_plans
+from .plans import Plan, Ranking, make_plans, needs_no_scores
 from .search_checkpoint import Search, load_search
 from .targets import SCORES, Target, parse_target
 
@@ -102,7 +106,8 @@ def prune(
 
     Args:
         config: the search's config.
-        checkpoint: a checkpoint of the search.
+        checkpoint: a checkpoint of the search; where nothing is ranked by what was learned, also one of
+            the plain architecture.
         targets: what is asked for; a number is a share of all scores to remove, in (0, 1).
         out: folder for the result, for several targets the folder that gets one folder each; defaults
             to ``pruned_<percent>`` or the like beside the checkpoint.
@@ -113,13 +118,14 @@ def prune(
 
     Raises:
         UsageError: for bad input; nothing has been written then.
+        FolderInUseError: another process writes into a folder of the result.
         ProofError: a sliced network differs from the masked one; it has not been written.
     """
     how, extras = how or Ranking(), extras or Extras()
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     if not targets:
         raise UsageError("nothing to prune to; for example --ratio 0.4")
-    search = load_search(config, checkpoint, keep, options)
+    search = load_search(config, checkpoint, keep, options, plain=needs_no_scores(how, targets))
     source = dict(
         config=str(config),
         checkpoint=str(checkpoint),
@@ -133,11 +139,16 @@ def prune(
         _check_folder(folders[target], sources[target])
     # Every target must be possible before the first is written.
     plans = make_plans(search, targets, how)
-    configs = {target: _configs(search, plans[target], extras) for target in targets}
-    return [
-        _prune_one(search, plans[target], folders[target], sources[target], configs[target])
-        for target in targets
-    ]
+    texts = {target: _texts(search, plans[target], extras, sources[target]) for target in targets}
+    with ExitStack() as locks:
+        for folder in folders.values():
+            locks.enter_context(locked(folder))
+        for target in targets:
+            _check_folder(folders[target], sources[target])
+        return [
+            _prune_one(search, plans[target], folders[target], sources[target], texts[target])
+            for target in targets
+        ]
 
 
 def _folders(
@@ -156,8 +167,12 @@ def folder_name(target: Target, how: Ranking) -> str:
 
 def _check_folder(folder: Path, source: dict) -> None:
     """A folder may be written if it is empty, or holds this very pruning."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists():
         return
+    if folder.is_dir():
+        remove_abandoned(folder, f".{Path(RECORD).stem}-", Path(RECORD).suffix)
+        if all(path.name == LOCK for path in folder.iterdir()):
+            return
     record = folder / RECORD
     try:
         there = _identity(json.loads(record.read_text())["source"]) if record.is_file() else None
@@ -186,23 +201,29 @@ def _identity(source: dict) -> dict:
     return same | {"target": " ".join(source["target"]), **source["ranking"]}
 
 
-def _configs(search: Search, plan: Plan, extras: Extras) -> dict[str, Config]:
-    """The configs to write, by file name, ``pruned.py`` last."""
+def _texts(search: Search, plan: Plan, extras: Extras, source: dict) -> dict[str, str]:
+    """The configs to write, as text by file name, ``pruned.py`` last; each works beside itself."""
     units, _ = search.model.space.units(search.network)
     selections = {unit.name for unit in units if unit.kind == SELECTION}
     pruned = finetune_config(search.cfg, plan.kept, selections)
+    start = dict(load_from="pruned.pth")
     configs = {}
     if extras.distill is not None:
-        cfg = distill_config(pruned, *extras.distill)
-        cfg.work_dir = "{{ fileDirname }}/distill"
-        configs["distill.py"] = cfg
+        taught = distill_config(pruned, *extras.distill)
+        configs["distill.py"] = taught, dict(start, work_dir="distill")
     if extras.scratch:
-        configs["scratch.py"] = scratch_config(search.cfg, plan.kept, selections)
-    return dict(configs, **{"pruned.py": pruned})
+        fresh = scratch_config(search.cfg, plan.kept, selections)
+        configs["scratch.py"] = fresh, dict(work_dir="scratch")
+    configs["pruned.py"] = pruned, dict(start, work_dir="finetune")
+    texts = {}
+    for name, (cfg, beside) in configs.items():
+        cfg.pruning = {k: v for k, v in source.items() if k not in ("config", "sha256")}
+        texts[name] = config_text(cfg, beside)
+    return texts
 
 
 def _prune_one(
-    search: Search, plan: Plan, folder: Path, source: dict, configs: dict[str, Config]
+    search: Search, plan: Plan, folder: Path, source: dict, texts: dict[str, str]
 ) -> Pruned:
     scored, kept = search.network, plan.kept
     sliced = slice_network(copy.deepcopy(scored), kept)
@@ -226,10 +247,9 @@ def _prune_one(
         kinds={unit.name: unit.kind for unit in units},
     )
     # Last, as whoever finds a config may rely on the rest.
-    for name, cfg in configs.items():
-        cfg.pruning = {k: v for k, v in source.items() if k not in ("config", "sha256")}
-        write_text(folder / name, cfg.pretty_text)
-    return Pruned(folder, plan, proof, costs, [folder / name for name in reversed(configs)])
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return Pruned(folder, plan, proof, costs, [folder / name for name in reversed(texts)])
 
 
 def finetune_config(
@@ -237,12 +257,10 @@ def finetune_config(
 ) -> Config:
     """The self-contained config that builds, fine-tunes and tests a pruned model.
 
-    It starts from ``pruned.pth`` beside it and works in the folder ``finetune`` beside it.
+    Where it starts from and works is added where it is written.
     """
     cfg = plain_config(search, "finetune")
     cfg.model = pruned_config(cfg.model.to_dict(), kept, selections)
-    cfg.load_from = "{{ fileDirname }}/pruned.pth"
-    cfg.work_dir = "{{ fileDirname }}/finetune"
     return cfg
 
 
@@ -251,8 +269,8 @@ def scratch_config(
 ) -> Config:
     """The config that trains a pruned model's architecture from random weights.
 
-    In the schedule of the baseline, into the folder ``scratch`` beside it: what the pruned weights are
-    worth (Liu et al., "Rethinking the Value of Network Pruning", ICLR 2019). Nothing in it is loaded.
+    In the schedule of the baseline: what the pruned weights are worth (Liu et al., "Rethinking the
+    Value of Network Pruning", ICLR 2019). Nothing in it is loaded.
 
     Raises:
         UsageError: parts of the model are frozen, which would leave their random weights as they are.
@@ -268,7 +286,6 @@ def scratch_config(
     model = without_pretrained(cfg.model.to_dict())
     cfg.model = pruned_config(model, kept, selections)
     cfg.load_from = None
-    cfg.work_dir = "{{ fileDirname }}/scratch"
     return cfg
 
 

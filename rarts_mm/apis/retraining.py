@@ -38,6 +38,8 @@ def retraining_config(
 ) -> Config | None:
     """The self-contained config that trains an architecture; None if no network is asked for it.
 
+    It has no work dir.
+
     Args:
         architecture: what the search derived, of a type in ``TAKERS``.
         network: ``'cifar'``, ``'imagenet'`` (both for genotypes only), or the path of a config whose
@@ -183,6 +185,6 @@ def _self_contained(cfg: Config) -> Config:
     """Without what the config's own text needed only while it was read."""
     known = {*inspect.signature(Runner.__init__).parameters, "custom_imports", "how_to_get"}
     kept = {k: v for k, v in cfg._cfg_dict.to_dict().items() if k in known and v is not None}
-    kept.pop("load_from", None)
-    kept["work_dir"] = "{{ fileDirname }}/retrain"
+    for key in ("load_from", "work_dir"):
+        kept.pop(key, None)
     return Config(kept)

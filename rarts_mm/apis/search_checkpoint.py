@@ -1,9 +1,8 @@
-"""Finding and reading what a search left behind."""
+"""Reading what a search left behind."""
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -14,49 +13,12 @@ from rarts_mm.engine.hooks.search_record_hook import SEARCH_RECORD
 from rarts_mm.models.checkpoint_file import CheckpointFileError, read_checkpoint_file
 from rarts_mm.search import AUXILIARY, PRIMARY
 
-from .configs import is_search, prepare_registries, read_config, require_search
+from .configs import prepare_registries, read_config, require_search
 from .errors import UsageError
 
 KEEP = (AUXILIARY, PRIMARY, "mean")
-
-
-class Saved(NamedTuple):
-    """A search that has saved a checkpoint: paths of its config and of the checkpoint, the config."""
-
-    config: Path
-    checkpoint: Path
-    cfg: Config
-
-
-def searches(root: str | Path) -> list[Saved]:
-    """Every search under ``root``, the one that saved last first."""
-    found = []
-    for marker in Path(root).rglob("last_checkpoint"):
-        checkpoint = Path(marker.read_text().strip())
-        if not checkpoint.is_file():
-            # The folder may have been moved since.
-            checkpoint = marker.parent / checkpoint.name
-        if not checkpoint.is_file():
-            continue
-        for config in sorted(marker.parent.glob("*.py")):
-            if "SearchModel" in config.read_text() and is_search(cfg := read_config(config)):
-                found.append(Saved(config, checkpoint, cfg))
-    return sorted(found, key=lambda s: (s.checkpoint.stat().st_mtime_ns, s.config), reverse=True)
-
-
-def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
-    """Return config and checkpoint of the search under ``root`` that saved a checkpoint last.
-
-    Raises:
-        UsageError: no search there.
-    """
-    found = searches(root)
-    if not found:
-        raise UsageError(
-            f"no search with a checkpoint under {Path(root).absolute()}; run one (python "
-            "tools/train.py SEARCH_CONFIG) or name both: tools/prune.py CONFIG CHECKPOINT"
-        )
-    return found[0].config, found[0].checkpoint
+# What is kept of a checkpoint that has one network and no scores.
+PLAIN = "plain"
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -85,7 +47,7 @@ class Search:
         alphas: unit name -> (size,) scores that the search learned.
         meta: the checkpoint's meta data.
         checkpoint: path of the checkpoint.
-        keep: which weights it holds.
+        keep: which weights it holds, one of ``KEEP`` or ``PLAIN``.
     """
 
     cfg: Config
@@ -131,12 +93,15 @@ def load_search(
     checkpoint: str | Path,
     keep: str | None = None,
     options: dict | None = None,
+    plain: bool = False,
 ) -> Search:
     """Build a search's model with one network and load its weights and alpha.
 
     Args:
         keep: ``'auxiliary'``, ``'primary'`` or ``'mean'``; defaults to the config's ``model.keep``.
         options: settings of the config to override.
+        plain: whether the checkpoint may also be one of the architecture alone, which has no scores:
+            nothing looks at what was learned.
 
     Raises:
         UsageError: no search config; a checkpoint that cannot be read, holds no scores, or belongs
@@ -144,31 +109,53 @@ def load_search(
     """
     cfg = read_config(config, options)
     require_search(cfg, str(config))
-    keep = keep or cfg.model.get("keep", AUXILIARY)
-    if keep not in KEEP:
+    if keep is not None and keep not in KEEP:
         raise UsageError(f"keep must be one of {KEEP}, got {keep!r}")
     content = read_checkpoint(checkpoint)
     state = content["state_dict"]
-    if not any(k.startswith("alpha.") for k in state):
+    is_plain = not any(k.startswith("alpha.") for k in state)
+    if is_plain and not plain:
         raise UsageError(
             f"checkpoint {checkpoint} holds no scores (no entry alpha.*): it is one of a plain model. "
-            f"Search first: python tools/train.py {config} --cfg-options load_from={checkpoint}"
+            f"Search first: python tools/train.py {config} --cfg-options load_from={checkpoint}; or rank "
+            "by what needs no scores: --criterion magnitude"
         )
+    if is_plain and keep is not None:
+        raise UsageError(
+            f"keep={keep!r}: checkpoint {checkpoint} is one of a plain model and holds one network; "
+            "leave --keep out"
+        )
+    keep = PLAIN if is_plain else keep or cfg.model.get("keep", AUXILIARY)
     model = build_searched(cfg)
     _check_space(model.space, content, checkpoint)
     try:
-        model.load_state_dict(kept_weights(state, keep))
+        if is_plain:
+            _load_plain(model, state)
+        else:
+            model.load_state_dict(kept_weights(state, keep))
     except RuntimeError as error:
         first = "\n".join(str(error).splitlines()[:6])
         raise UsageError(
             f"checkpoint {checkpoint} is one of another model than {config}:\n{first}\n"
-            "Give the config of the search that wrote it (it lies beside the checkpoint)"
+            + (
+                "Give a search config of the architecture that it was trained with"
+                if is_plain
+                else "Give the config of the search that wrote it (it lies beside the checkpoint)"
+            )
         ) from error
     model.train(False)
     alphas = {n: alpha.detach().clone() for n, alpha in model.alpha_parameters().items()}
     network = copy.deepcopy(model.kept)
     model.space.settle(network)
     return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)
+
+
+def _load_plain(model: torch.nn.Module, state: dict[str, Tensor]) -> None:
+    """Load an architecture's weights; the scores let everything through."""
+    for alpha in model.alpha_parameters().values():
+        torch.nn.init.ones_(alpha)
+    # Where scores are weights of the architecture, they are loaded with it.
+    model.load_state_dict(state)
 
 
 def build_searched(cfg: Config) -> torch.nn.Module:

@@ -1,6 +1,7 @@
 """Train a config: a search, a baseline or a pruned model."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,8 +11,10 @@ from mmengine.runner import Runner
 from rarts_mm.engine import ProgressHook, has_saved, resume_from_whole_file
 from rarts_mm.files import is_remote
 from rarts_mm.library_noise import LibraryNoise
+from rarts_mm.locks import locked, refuse_if_locked
 from rarts_mm.progress import is_followed
 
+from .config_files import refuse_templates
 from .configs import (
     is_search,
     prepare_registries,
@@ -23,7 +26,7 @@ from .configs import (
 from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics, check_work_dir
-from .processes import join_processes
+from .processes import is_first_process, join_processes
 from .search_checkpoint import read_checkpoint
 
 
@@ -47,6 +50,7 @@ def training_config(
 
     Raises:
         UsageError: with the value, the reason and the remedy.
+        FolderInUseError: another run writes into the work dir.
     """
     cfg = read_config(config, options)
     cfg.launcher = launcher
@@ -76,9 +80,12 @@ def training_config(
                 print(f"--resume: {cfg.work_dir} has no checkpoint yet; starting from {start}.")
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
+    if is_first_process(launcher):
+        refuse_if_locked(cfg.work_dir)
     check_work_dir(cfg.work_dir, resume=resume is not None or bool(cfg.get("resume")))
     check_files(cfg)
     check_metrics(cfg, ("val",))
+    refuse_templates(cfg)
     if cfg.get("load_from") and not cfg.get("resume") and not is_remote(cfg.load_from):
         # Whether it is one at all: better known before the data are read.
         read_checkpoint(cfg.load_from)
@@ -98,7 +105,22 @@ def training_config(
 
 
 def train(cfg: Config) -> Runner:
-    """Build the runner of a config and train."""
+    """Build the runner of a config and train.
+
+    The work dir is this run's alone meanwhile, see :func:`~rarts_mm.locks.locked`.
+
+    Raises:
+        FolderInUseError: another run writes there.
+        UsageError: another run has written there since the config was checked.
+    """
+    first = is_first_process(cfg.get("launcher", "none"))
+    with locked(cfg.work_dir) if first else nullcontext():
+        if first:
+            check_work_dir(cfg.work_dir, resume=bool(cfg.get("resume")))
+        return _train(cfg)
+
+
+def _train(cfg: Config) -> Runner:
     prepare_registries(cfg)
     join_processes(cfg)
     factor = scale_learning_rate(cfg, int(os.environ.get("WORLD_SIZE", 1)))

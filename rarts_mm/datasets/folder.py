@@ -2,11 +2,11 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from rarts_mm.files import naming
+from rarts_mm.temporary import remove_abandoned, temporary_folder
 
 MANIFEST = "manifest.json"
 
@@ -36,14 +36,13 @@ def write_data_set(
         OSError: it cannot be written; names ``out`` where the disk is full.
     """
     out = Path(out).absolute()
+    if out.parent.is_dir():
+        remove_abandoned(out.parent, f".{out.name}-")
     if _holds(out, manifest, is_complete, force):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        naming(out),
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as beside,
-    ):
-        new = Path(beside, "new")
+    with naming(out), temporary_folder(out.parent, f".{out.name}-") as beside:
+        new = beside / "new"
         new.mkdir()
         fill(new)
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -51,7 +50,7 @@ def write_data_set(
         if _holds(out, manifest, is_complete, force):
             return False
         if out.exists():
-            os.replace(out, Path(beside, "old"))
+            os.replace(out, beside / "old")
         os.replace(new, out)
     return True
 

@@ -4,6 +4,7 @@ from .checkpoints import (
     CheckpointError,
     checkpoint_to_resume,
     has_saved,
+    last_saved,
     resume_from_whole_file,
 )
 from .constructor import RARTSOptimWrapperConstructor
@@ -60,5 +61,6 @@ __all__ = [
     "alpha_like",
     "checkpoint_to_resume",
     "has_saved",
+    "last_saved",
     "resume_from_whole_file",
 ]

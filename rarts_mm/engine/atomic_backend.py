@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.fileio import LocalBackend, register_backend
 
 from rarts_mm.files import written_whole
+from rarts_mm.temporary import remove_if_abandoned
 
 NAME = "rarts_mm.atomic"
 # What ``written_whole`` calls the file that it is writing.
@@ -31,6 +32,4 @@ class AtomicBackend(LocalBackend):
 def remove_unfinished(folder: str | Path) -> list[Path]:
     """Delete what a killed run was writing; return the deleted files."""
     found = [path for path in Path(folder).glob(".*.pth") if _UNFINISHED.fullmatch(path.name)]
-    for path in found:
-        path.unlink(missing_ok=True)
-    return found
+    return [path for path in found if remove_if_abandoned(path)]

@@ -1,5 +1,6 @@
-"""Which checkpoint a run is resumed from."""
+"""Which checkpoint of a run's folder is the one to go on from: for every reader."""
 
+import os
 import pickle
 import re
 import zipfile
@@ -11,6 +12,8 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
 _NUMBERED = re.compile(r"(epoch|iter)_(\d+)\.pth")
+# What a system takes as a path and as a name in it, in bytes.
+_LONGEST_PATH, _LONGEST_NAME = 4096, 255
 
 
 class CheckpointError(ValueError):
@@ -56,7 +59,7 @@ def checkpoint_to_resume(work_dir: str | Path, given: str | Path | None = None) 
         print_log(f"{path} is broken ({reason}).", logger="current", level=WARNING)
     if found is not None:
         if broken or last is not None:
-            print_log(f"Resuming from {found} instead.", logger="current", level=WARNING)
+            print_log(f"Taking {found} instead.", logger="current", level=WARNING)
         return str(found)
     if not broken:
         return None
@@ -69,12 +72,18 @@ def checkpoint_to_resume(work_dir: str | Path, given: str | Path | None = None) 
 
 def has_saved(work_dir: str | Path) -> bool:
     """Whether there is a checkpoint, whole or not, that a run with this work dir could go on from."""
+    return last_saved(work_dir) is not None
+
+
+def last_saved(work_dir: str | Path) -> Path | str | None:
+    """What a run with this work dir saved last, whole or not, also if it is gone; None for nothing.
+
+    Quickly known, to compare folders and to name the file: :func:`checkpoint_to_resume` looks inside.
+    """
     work_dir = Path(work_dir)
-    if not work_dir.is_dir():
-        return False
-    return _last(work_dir) is not None or any(
-        _NUMBERED.fullmatch(path.name) for path in work_dir.iterdir()
-    )
+    if (last := _last(work_dir)) is not None:
+        return last
+    return max(_numbered(work_dir), key=lambda p: (p.stat().st_mtime_ns, p.name), default=None)
 
 
 def resume_from_whole_file(runner) -> str | None:
@@ -137,26 +146,46 @@ def _is_foreign(path: str | Path) -> bool:
 
 
 def _last(work_dir: Path) -> Path | str | None:
-    """What ``last_checkpoint`` names; MMEngine may have been killed while it wrote the name."""
-    marker = work_dir / "last_checkpoint"
-    name = marker.read_text(errors="replace").strip("\0 \n") if marker.is_file() else ""
-    if "://" in name:
+    """What ``last_checkpoint`` names, in this folder if it has any checkpoints of its own.
+
+    MMEngine writes full paths, also of folders that were copied since, and may have been killed while
+    it wrote one.
+    """
+    name = _marked(work_dir)
+    if name is None or "://" in name:
         return name
-    if not name or not Path(name).name:
+    here = work_dir / Path(name).name
+    # CheckpointHook(out_dir=...) saves where no log is.
+    if here.exists() or _numbered(work_dir) or not os.path.exists(name):
+        return here
+    return Path(name)
+
+
+def _marked(work_dir: Path) -> str | None:
+    """The text of ``last_checkpoint``; None if it is missing, empty, or no path."""
+    marker = work_dir / "last_checkpoint"
+    if not marker.is_file():
         return None
-    path = Path(name)
-    # The folder may have been moved since.
-    moved = work_dir / path.name
-    return moved if moved.exists() and not path.exists() else path
+    with marker.open("rb") as file:
+        name = file.read(_LONGEST_PATH).decode(errors="replace").strip("\0 \n")
+    if "\0" in name or "\ufffd" in name or len(Path(name).name.encode()) > _LONGEST_NAME:
+        return None
+    return name if Path(name).name else None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)]
 
 
 def _newest_valid(folder: Path, last: Path | None, broken: dict[Path, str]) -> Path | None:
     """The newest whole ``epoch_*`` or ``iter_*`` of a folder, none younger than ``last``."""
     numbered: dict[str, list[tuple[int, Path]]] = {}
     limit = _NUMBERED.fullmatch(last.name) if last is not None else None
-    for path in folder.glob("*.pth") if folder.is_dir() else ():
+    for path in _numbered(folder):
         match = _NUMBERED.fullmatch(path.name)
-        if match is None or path in broken:
+        if path in broken:
             continue
         kind, number = match[1], int(match[2])
         if limit and kind == limit[1] and number > int(limit[2]):

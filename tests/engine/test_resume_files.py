@@ -1,12 +1,15 @@
 """Checkpoint files: written whole, broken ones recognised, left-overs removed."""
 
 import errno
+import itertools
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import DATASETS
@@ -76,7 +79,7 @@ def test_a_broken_file_is_named_and_the_one_before_it_taken(tmp_path, monkeypatc
     # epoch_11 is of an older run, which this one has not overwritten yet.
     assert checkpoint_to_resume(tmp_path) == str(tmp_path / "epoch_2.pth")
     assert f"{tmp_path / 'epoch_10.pth'} is broken" in lines[0]
-    assert lines[1:] == [f"Resuming from {tmp_path / 'epoch_2.pth'} instead."]
+    assert lines[1:] == [f"Taking {tmp_path / 'epoch_2.pth'} instead."]
     with pytest.raises(CheckpointError, match=f"epoch_10.pth cannot be resumed from: .*{reason}"):
         checkpoint_to_resume(tmp_path, tmp_path / "epoch_10.pth")
     for number in (1, 2):
@@ -101,6 +104,12 @@ def test_a_killed_run_may_leave_no_name_of_the_last_checkpoint(tmp_path, name):
 def test_a_folder_that_was_moved_and_files_elsewhere(tmp_path):
     save(tmp_path / "old", "epoch_1.pth", "epoch_2.pth", last="epoch_2.pth")
     (tmp_path / "old").rename(tmp_path / "new")
+    assert checkpoint_to_resume(tmp_path / "new") == str(tmp_path / "new" / "epoch_2.pth")
+    # A copy: it wins over the original that its last_checkpoint names, whole or not.
+    save(tmp_path / "old", "epoch_1.pth", "epoch_2.pth")
+    (tmp_path / "new" / "epoch_2.pth").rename(tmp_path / "new" / "epoch_3.pth")
+    assert checkpoint_to_resume(tmp_path / "new") == str(tmp_path / "new" / "epoch_1.pth")
+    (tmp_path / "new" / "epoch_3.pth").rename(tmp_path / "new" / "epoch_2.pth")
     assert checkpoint_to_resume(tmp_path / "new") == str(tmp_path / "new" / "epoch_2.pth")
     # CheckpointHook(out_dir=...)
     (tmp_path / "logs").mkdir()
@@ -212,6 +221,36 @@ def test_a_search_goes_on_from_the_file_before_the_broken_one(tmp_path):
     assert "resumed epoch: 1, iter: 3" in log.read_text()
     for name in ("epoch_2.pth", "epoch_3.pth"):
         assert_same_search(tmp_path / "parts" / name, tmp_path / "whole" / name)
+
+
+class Rising(BaseMetric):
+    """Every validation is better than the one before."""
+
+    values = itertools.count(1)
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.append(None)
+
+    def compute_metrics(self, results) -> dict:
+        return dict(value=float(next(self.values)))
+
+
+def test_a_resumed_copy_leaves_the_originals_best_file_alone(tmp_path):
+    """CheckpointHook remembers its full path, and deletes it when a better one comes."""
+    settings = dict(
+        val_dataloader=tiny.loader(number=4)
+        | dict(sampler=dict(type="DefaultSampler", shuffle=False)),
+        val_cfg=dict(),
+        checkpoint=dict(save_best="value", rule="greater"),
+    )
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    run(original, epochs=1, val_evaluator=[Rising()], **settings)
+    shutil.copytree(original, copy)
+    before = {path: path.read_bytes() for path in original.glob("*.pth")}
+    run(copy, epochs=2, resume=True, val_evaluator=[Rising()], **settings)
+    assert {path: path.read_bytes() for path in original.glob("*.pth")} == before
+    assert original / "best_value_epoch_1.pth" in before
+    assert [path.name for path in copy.glob("best*")] == ["best_value_epoch_2.pth"]
 
 
 def flip_state(path: Path) -> None:

@@ -56,20 +56,6 @@ def test_checkpoint_of_another_model(search_copy):
     assert "patch_embed.projection" in err
 
 
-def test_checkpoint_of_a_plain_model(search_copy):
-    checkpoint = search_copy / "epoch_2.pth"
-    content = torch.load(checkpoint, weights_only=False)
-    content["state_dict"] = {
-        k.removeprefix("auxiliary."): v
-        for k, v in content["state_dict"].items()
-        if k.startswith("auxiliary.")
-    }
-    torch.save(content, checkpoint)
-    err = prune_error(next(search_copy.glob("*.py")), checkpoint)
-    assert "holds no scores" in err
-    assert "Search first" in err
-
-
 def test_plain_config(search_copy):
     config = CONFIGS / "_base_" / "cascade-mask-rcnn_swin-micro_shapes.py"
     err = prune_error(config, search_copy / "epoch_2.pth")

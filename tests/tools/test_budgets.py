@@ -314,7 +314,9 @@ def test_distill_config_beside_the_plain_one(search, tmp_path):
     assert (distill.model.temperature, distill.model.kd_weight) == (4, 1)
     assert f"tools/train.py {out}/distill.py" in text
     # The paths are of this folder, wherever it is moved to.
-    assert "{{ fileDirname }}" in (out / "distill.py").read_text()
+    moved = out.rename(tmp_path / "moved")
+    assert Config.fromfile(moved / "distill.py").load_from == str(moved / "pruned.pth")
+    assert Config.fromfile(moved / "distill.py").work_dir == str(moved / "distill")
 
 
 def test_a_teacher_that_does_not_fit_is_known_before_anything_is_written(search, tmp_path):

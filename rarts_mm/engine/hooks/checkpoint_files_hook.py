@@ -1,5 +1,7 @@
 """A run that is killed while it saves loses nothing that was saved before."""
 
+from pathlib import Path
+
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 
@@ -34,6 +36,8 @@ class CheckpointFilesHook(Hook):
                 hook.backend_args = dict(backend=atomic_backend.NAME)
 
     def before_train(self, runner) -> None:
+        for hook in checkpoint_hooks(runner):
+            _forget_other_folders(runner, hook)
         if not is_main_process():
             return
         for hook in checkpoint_hooks(runner):
@@ -42,6 +46,32 @@ class CheckpointFilesHook(Hook):
                 continue
             for path in atomic_backend.remove_unfinished(hook.out_dir):
                 runner.logger.info("Removed %s, which a killed run had not finished.", path)
+
+
+def _forget_other_folders(runner, hook: CheckpointHook) -> None:
+    """Let the best checkpoint be the one in this folder, where the run was resumed in a copy of it.
+
+    The path that the checkpoint remembers may still exist, and CheckpointHook deletes the file when a
+    better one comes.
+    """
+    if hook.save_best is None or "://" in str(hook.out_dir):
+        return
+    several = hook.key_indicators if len(hook.key_indicators) > 1 else [None]
+    for name in several:
+        path = hook.best_ckpt_path if name is None else hook.best_ckpt_path_dict[name]
+        if path is None or Path(path).parent.absolute() == Path(hook.out_dir).absolute():
+            continue
+        here = Path(hook.out_dir) / Path(path).name
+        path = str(here) if here.exists() else None
+        key = "best_ckpt" if name is None else f"best_ckpt_{name}"
+        if name is None:
+            hook.best_ckpt_path = path
+        else:
+            hook.best_ckpt_path_dict[name] = path
+        if path is None:
+            runner.message_hub.pop_info(key)
+        else:
+            runner.message_hub.update_info(key, path)
 
 
 def _warn_of_what_is_left_out(runner, hook: CheckpointHook) -> None:

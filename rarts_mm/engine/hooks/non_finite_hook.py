@@ -1,15 +1,14 @@
 """Stops a run whose loss or weights are no longer numbers."""
 
 import math
-from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import find_latest_checkpoint
 from torch import Tensor
 
 from rarts_mm.registry import HOOKS
 
+from ..checkpoints import CheckpointError, checkpoint_to_resume
 from .saving import checkpoint_hooks, saves_now
 
 
@@ -70,8 +69,10 @@ class NonFiniteLossHook(Hook):
 
 
 def _stop(runner, iteration: int, what: str) -> None:
-    saved = Path(runner.work_dir, "last_checkpoint").is_file()
-    last = find_latest_checkpoint(runner.work_dir) if saved else None
+    try:
+        last = checkpoint_to_resume(runner.work_dir)
+    except CheckpointError:
+        last = None
     where = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
     go_on = "go on with --resume" if last else "start again"
     raise NonFiniteLossError(
