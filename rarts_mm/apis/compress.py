@@ -1,32 +1,32 @@
 """The whole chain: baseline, search, prune, fine-tune, test."""
 
-import copy
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import MODELS
-from mmengine.runner import find_latest_checkpoint
 
-from rarts_mm.analysis import ResultsTable, count_flops, environment, latency_of_models
+from rarts_mm.analysis import ResultsTable
 from rarts_mm.analysis.tables import COUNT
 from rarts_mm.engine import has_saved
 from rarts_mm.files import digest, write_text
-from rarts_mm.models.swin_release import convert_on_load
+from rarts_mm.locks import locked
 
-from .configs import plain_config, prepare_registries, read_config, require_search
-from .evaluate import evaluate
-from .input_size import input_size
+from .compress_stages import (
+    control_plan,
+    costs_stage,
+    evaluate_stage,
+    prune_stage,
+    train_stage,
+)
+from .config_files import config_text
+from .configs import plain_config, read_config, require_search
 from .metrics import headline, metric_format
 from .plans import Ranking, check_plans
 from .preflight import check_files
-from .prune import Extras, folder_name, prune
-from .schedule import continued
-from .search_checkpoint import read_checkpoint
+from .prune import Extras, folder_name
 from .stages import Stages
 from .targets import SCORES, Target, parse_target
-from .train import train, training_config
 
 
 def compress(
@@ -74,23 +74,38 @@ def compress(
         check_files(
             Config(dict(cfg.to_dict(), load_from=str(checkpoint))), ("train", "val", "test")
         )
-    stages = Stages(
-        work / "stages.json",
-        dict(
-            config=cfg.pretty_text,
-            checkpoint=None if checkpoint is None else _identity(str(checkpoint)),
-        ),
-        verbose,
-    )
+    with locked(work):
+        stages = Stages(
+            work / "stages.json",
+            dict(
+                config=cfg.pretty_text,
+                checkpoint=None if checkpoint is None else _identity(str(checkpoint)),
+            ),
+            verbose,
+        )
+        return _chain(str(config), cfg, stages, targets, checkpoint, control, how, distill, scratch)
 
+
+def _chain(
+    config: str,
+    cfg: Config,
+    stages: Stages,
+    targets: Sequence[Target],
+    checkpoint: str | Path | None,
+    control: bool,
+    how: Ranking,
+    distill: bool,
+    scratch: bool,
+) -> ResultsTable:
+    work = stages.path.parent
     # Written out, so that every stage can be repeated by hand.
     search_py, baseline_py = work / "search.py", work / "baseline.py"
-    write_text(search_py, cfg.pretty_text)
-    write_text(baseline_py, plain_config(cfg, "baseline").pretty_text)
+    write_text(search_py, config_text(cfg))
+    write_text(baseline_py, config_text(plain_config(cfg, "baseline")))
 
     def test(name: str, config: Path, weights: str | Path) -> dict[str, float]:
         command = f"python tools/test.py {config} {weights}"
-        return stages.run(f"test: {name}", command, _test, config, weights, work / "tests")
+        return stages.run(f"test: {name}", command, evaluate_stage, config, weights, work / "tests")
 
     if checkpoint is None:
         checkpoint = _train(stages, "baseline", baseline_py, work / "baseline")
@@ -111,7 +126,7 @@ def compress(
         stages.run(
             " with ".join([f"prune {name}", *besides]),
             shlex.join(["python", "tools/prune.py", str(search_py), str(searched), *flags]),
-            _prune,
+            prune_stage,
             search_py,
             searched,
             target,
@@ -135,7 +150,7 @@ def compress(
         "scores that were removed, params and flops are what may remain"
     ]
     if control:
-        plan = _control_plan(baseline_py, searched, tuned, work / "control.py")
+        plan = control_plan(baseline_py, searched, tuned, work / "control.py")
         trained_on = _train(
             stages, "control", work / "control.py", work / "control", load_from=str(checkpoint)
         )
@@ -149,7 +164,7 @@ def compress(
     costs = stages.run(
         "costs",
         "parameters, FLOPs and latency",
-        _costs,
+        costs_stage,
         measured,
         how.input_size,
         key=f"costs: {', '.join(measured)}",
@@ -177,77 +192,9 @@ def _train(
         command += " --resume"
     elif options:
         command += f" --cfg-options load_from={load_from}"
-    result = stages.run(name, command, _train_stage, config, work_dir, resume, options)
+    result = stages.run(name, command, train_stage, config, work_dir, resume, options)
     # By its name alone: the folder may have been moved or copied since.
     return work_dir / Path(result["checkpoint"]).name
-
-
-def _train_stage(config: Path, work_dir: Path, resume: bool, options: dict) -> dict:
-    cfg = training_config(
-        config,
-        work_dir=str(work_dir),
-        resume="auto" if resume else None,
-        options=None if resume else options,
-    )
-    train(cfg)
-    return dict(checkpoint=Path(find_latest_checkpoint(str(work_dir))).name)
-
-
-def _prune(
-    config: Path, checkpoint: Path, target: Target, folder: Path, how: Ranking, extras: Extras
-) -> dict:
-    (result,) = prune(config, checkpoint, [target], out=folder, how=how, extras=extras)
-    result.print()
-    return dict(summary=result.summary)
-
-
-def _control_plan(baseline: Path, searched: Path, tuned: Path, out: Path) -> dict:
-    """Write the config that trains the baseline on for the steps of search and fine-tuning."""
-    search_meta, tuned_meta = (read_checkpoint(p)["meta"] for p in (searched, tuned))
-    steps = search_meta["iter"] + tuned_meta["iter"]
-    per_epoch = tuned_meta["iter"] / tuned_meta["epoch"]
-    # Rounded up: in doubt the control gets more training than the pruned model.
-    epochs = -(-steps // per_epoch)
-    cfg = continued(read_config(baseline), int(epochs))
-    write_text(out, cfg.pretty_text)
-    return dict(epochs=int(epochs), steps=steps)
-
-
-def _test(config: Path, checkpoint: Path, work_dir: Path) -> dict:
-    metrics = evaluate(read_config(config), checkpoint, work_dir)
-    return {k: float(v) for k, v in metrics.items()}
-
-
-def _costs(models: dict[str, tuple[Path, Path]], size: tuple[int, int] | None) -> dict:
-    """Parameters, FLOPs and latency of models, the latency interleaved in one process."""
-    built, complexities = {}, {}
-    for name, (config, checkpoint) in models.items():
-        cfg = read_config(config)
-        prepare_registries(cfg)
-        size = size or input_size(cfg)
-        model_cfg = copy.deepcopy(cfg.model)
-        if cfg.get("data_preprocessor") is not None:
-            model_cfg.setdefault("data_preprocessor", cfg.data_preprocessor)
-        model = MODELS.build(model_cfg)
-        # How many boxes a detector finds, and so its latency, depends on the weights.
-        state = convert_on_load(read_checkpoint(checkpoint)["state_dict"], model)
-        model.load_state_dict(state, strict=False)
-        model.train(False)
-        built[name] = model
-        complexities[name] = count_flops(model, size)
-    latencies = latency_of_models(built, size)
-    return dict(
-        size=list(size),
-        environment=environment(model),
-        models={
-            name: dict(
-                parameters=complexities[name].total_parameters,
-                flops=complexities[name].total,
-                latency_ms=latencies[name].median,
-            )
-            for name in built
-        },
-    )
 
 
 def _table(models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]) -> ResultsTable:

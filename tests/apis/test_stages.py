@@ -154,7 +154,7 @@ def test_stages_end_with_their_chain(tmp_path, sent, deaf, seconds):
         **dict(cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True),
     )
     marker = tmp_path / "marker"
-    wait_for(lambda: marker.is_file() and len(marker.read_text().split()) == 2, 60)
+    wait_for(lambda: marker.is_file() and len(marker.read_text().split()) == 2, 300)
     stage, worker = map(int, marker.read_text().split())
     chain.send_signal(sent)
     wait_for(lambda: not is_alive(stage) and not is_alive(worker), seconds)
