@@ -91,6 +91,11 @@ def _attribute(owner: object, name: str) -> object:
     raise NotPlainError(f"getattr(..., {name!r})")
 
 
+def _no_bytes() -> bytes:
+    """How old pickles, torch's among them, write ``b""``: of an empty array."""
+    return b""
+
+
 def _config_dict(content: dict) -> ConfigDict:
     return ConfigDict(content)
 
@@ -112,6 +117,7 @@ def allowed() -> list[tuple[object, str]]:
         (_History, "mmengine.logging.history_buffer.HistoryBuffer"),
         (_OneCycle, "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"),
         (_attribute, "builtins.getattr"),
+        (_no_bytes, "builtins.bytes"),
         (_config_dict, "mmengine.config.config.ConfigDict"),
     ]
 

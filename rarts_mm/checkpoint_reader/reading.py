@@ -135,7 +135,7 @@ def _load(source: str | BinaryIO, name: str, zipped: bool, options: dict) -> obj
         if what is None and not zipped:
             raise
         if not is_trusting():
-            raise _untrusted(name, what or _said(error)) from error
+            raise _untrusted(name, what or _said(error), zipped) from error
     print_log(
         f"{name} holds more than data ({what or 'in a pickle of another kind'}); as "
         "--trust-checkpoint says, what it asks for is run.",
@@ -160,8 +160,9 @@ def _said(error: Exception) -> str:
     return str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
 
 
-def _untrusted(name: str, what: str) -> UntrustedCheckpointError:
-    reason = f"it holds more than data ({what}), and could run any program when it is read"
+def _untrusted(name: str, what: str, zipped: bool) -> UntrustedCheckpointError:
+    damaged = "" if zipped else ", or is damaged (its old format has no checksums)"
+    reason = f"it holds more than data ({what}), and could run any program when it is read{damaged}"
     return UntrustedCheckpointError(
         f"checkpoint {name} is not read: {reason}. If you know who made it and would run a program of "
         "theirs, repeat the command with --trust-checkpoint; see docs/security.md",

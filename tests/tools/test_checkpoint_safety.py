@@ -1,0 +1,189 @@
+"""Damaged checkpoints, and such as are programs, through every command line that reads one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rarts_mm import apis
+from rarts_mm.checkpoint_reader import TRUST_VARIABLE
+from tests import tiny
+from tests.checkpoint_reader.spoiling import flip, put_nan_in, put_program_in
+from tests.conftest import run_tool
+from tests.tools.test_bad_input import files_under
+from tests.tools.test_derive import write_search
+
+COMMANDS = ["resume", "load_from", "test", "teacher", "prune", "derive"]
+SPOILT = dict(
+    flipped=(lambda path, _: flip(path), "the checksum of its part"),
+    nan=(lambda path, _: put_nan_in(path), "are not finite (NaN or infinity)"),
+    program=(put_program_in, "it holds more than data (eval), and could run any program"),
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with ``plain.py`` and ``run``, its training of two epochs."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = tiny.plain_config(folder / "plain.py")
+    status, _, err = run_tool("train", config, "--work-dir", folder / "run")
+    assert status == 0, err
+    return folder
+
+
+def command_of(name: str, trained: Path, folder: Path, request) -> tuple[Path, list]:
+    """A checkpoint in the folder, and a command that reads it and writes there."""
+    config, checkpoint = trained / "plain.py", folder / "run" / "epoch_2.pth"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes((trained / "run" / "epoch_2.pth").read_bytes())
+    new = ["--work-dir", folder / "new"]
+    epoch = ["--cfg-options", "train_cfg.max_epochs=1"]
+    match name:
+        case "resume":
+            (folder / "run" / "last_checkpoint").write_text(str(checkpoint))
+            return checkpoint, ["train", config, "--work-dir", folder / "run", "--resume"]
+        case "load_from":
+            return checkpoint, ["train", config, *new, *epoch, f"load_from={checkpoint}"]
+        case "test":
+            return checkpoint, ["test", config, checkpoint, *new]
+        case "teacher":
+            # Read where the model is built.
+            both = dict(student=tiny.architecture(), teacher=tiny.architecture())
+            kind = dict(type="rarts_mm.DistilledClassifier", teacher_checkpoint=str(checkpoint))
+            config = tiny.plain_config(folder / "distill.py", {**kind, **both})
+            return checkpoint, ["train", config, *new, *epoch]
+        case "prune":
+            search = request.getfixturevalue("search_copy")
+            checkpoint, config = search / "epoch_2.pth", next(search.glob("*.py"))
+            return checkpoint, ["prune", config, checkpoint, "--ratio", "0.4"]
+        case "derive":
+            checkpoint = write_search(folder / "search") / "epoch_50.pth"
+            return checkpoint, ["derive", folder / "search"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_checkpoint_is_refused_by_every_command(trained, tmp_path, request, how, name):
+    checkpoint, command = command_of(name, trained, tmp_path, request)
+    spoil, words = SPOILT[how]
+    target = tmp_path / "was-run"
+    spoil(checkpoint, target)
+    before = files_under(tmp_path)
+    status, _, err = run_tool(*command)
+    assert status == 2, err
+    (line,) = (line for line in err.splitlines() if line.startswith("error"))
+    assert words in line
+    assert str(checkpoint) in line
+    assert "Traceback" not in err
+    if how == "program":
+        assert "repeat the command with --trust-checkpoint" in line
+    # A teacher is read, and the newest file to resume from chosen, when there is a log already.
+    written = {p for p in files_under(tmp_path) if before.get(p) != p.read_bytes()}
+    assert not target.exists()
+    assert not written or name in ("teacher", "resume")
+    assert {p.suffix for p in written} <= {".log", ".py", ".json", ""}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_with_trust_checkpoint_it_is_read(trained, tmp_path, request, name):
+    checkpoint, command = command_of(name, trained, tmp_path, request)
+    put_program_in(checkpoint, tmp_path / "was-run")
+    status, _, err = run_tool(*command, "--trust-checkpoint")
+    assert status == 0, err
+    assert (tmp_path / "was-run").exists()
+
+
+def test_what_is_refused_for_trust_is_not_replaced_by_an_older_file(trained, tmp_path):
+    """Its epochs would be lost, and there is a remedy; damage has none."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("epoch_1.pth", "epoch_2.pth"):
+        (run / name).write_bytes((trained / "run" / name).read_bytes())
+    (run / "last_checkpoint").write_text(str(run / "epoch_2.pth"))
+    put_program_in(run / "epoch_2.pth", tmp_path / "was-run")
+    command = ("train", trained / "plain.py", "--work-dir", run, "--resume")
+    status, _, err = run_tool(*command)
+    assert status == 2
+    assert "epoch_2.pth is not read" in err
+    flip(run / "epoch_2.pth")
+    status, _, err = run_tool(*command)
+    assert status == 0, err
+    (log,) = (p for p in run.glob("*/*.log") if "resumed epoch: 1, iter: 2" in p.read_text())
+    assert "epoch_2.pth is broken (the checksum of its part" in log.read_text()
+
+
+def test_text_in_a_checkpoint_is_not_run_as_a_config(trained, tmp_path):
+    """Runner.resume would, and the text is data to torch."""
+    content = torch.load(trained / "run" / "epoch_1.pth", weights_only=False)
+    content["meta"]["config"] = f"open({str(tmp_path / 'was-run')!r}, 'w').close()"
+    torch.save(content, tmp_path / "epoch_1.pth")
+    options = ("--work-dir", tmp_path / "run", "--resume", tmp_path / "epoch_1.pth")
+    status, _, err = run_tool("train", trained / "plain.py", *options)
+    assert status == 0, err
+    assert (tmp_path / "run" / "epoch_2.pth").is_file()
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_the_decision_holds_in_the_processes_that_a_command_starts(monkeypatch, small_config):
+    told = []
+
+    def chain(*_, **__) -> None:
+        program = f"import os; print(os.environ.get({TRUST_VARIABLE!r}))"
+        found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+        told.append(found.stdout.decode().strip())
+
+    monkeypatch.setattr(apis, "compress", chain)
+    for flags in ([], ["--trust-checkpoint"], []):
+        assert run_tool("compress", small_config, "--ratio", "0.4", *flags)[0] == 0
+    assert told == ["None", "1", "None"]
+
+
+CLASSES = "model.head.num_classes=5"
+
+
+def test_resuming_with_other_classes_names_the_first_tensor(trained, tmp_path):
+    """In load_from the head may differ, as MMDetection's users expect."""
+    checkpoint = trained / "run" / "epoch_1.pth"
+    before = files_under(trained)
+    command = ("train", trained / "plain.py", "--work-dir", tmp_path / "run", "--cfg-options")
+    resume = ("--resume", checkpoint)
+    status, _, err = run_tool(*command, CLASSES, "data_preprocessor.num_classes=5", *resume)
+    assert status == 2
+    assert f"checkpoint {checkpoint} cannot be resumed from" in err
+    assert "\n  head.fc.weight: (4, 16) in the file, (5, 16) in the model\n" in err
+    assert "another --work-dir" in err
+    assert files_under(trained) == before
+    assert not list((tmp_path / "run").glob("*.pth"))
+    status, _, err = run_tool(*command, CLASSES, f"load_from={checkpoint}")
+    assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("head.fc.weight", "head.fc.weight: not in the file"),
+        ("head.more", "head.more: not in the model"),
+    ],
+)
+def test_resuming_is_strict(trained, tmp_path, key, line):
+    content = torch.load(trained / "run" / "epoch_1.pth", weights_only=False)
+    if content["state_dict"].pop(key, None) is None:
+        content["state_dict"][key] = torch.ones(1)
+    torch.save(content, tmp_path / "epoch_1.pth")
+    options = ("--work-dir", tmp_path / "run", "--resume", tmp_path / "epoch_1.pth")
+    status, _, err = run_tool("train", trained / "plain.py", *options)
+    assert status == 2
+    assert f"  {line}\n" in err
+
+
+@pytest.mark.parametrize("how", ["resume", "load_from"])
+def test_a_search_goes_on_with_all_that_a_search_has(small_config, search_copy, tmp_path, how):
+    checkpoint = search_copy / "epoch_2.pth"
+    options = ["--cfg-options", "model.architecture.roi_head.mask_head.num_classes=7"]
+    options += ["--resume", checkpoint] if how == "resume" else [f"load_from={checkpoint}"]
+    status, _, err = run_tool("train", small_config, "--work-dir", tmp_path / "w", *options)
+    assert status == 2, err
+    assert "roi_head.mask_head.conv_logits.weight: (3, " in err
+    assert "in the file, (7, " in err
