@@ -202,8 +202,19 @@ default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep
 """
 
 
-def plain_config(path: Path, model: dict | None = None) -> Path:
+# Appended to it, a search.
+SEARCH = f"""
+model = dict(type="rarts_mm.SearchModel", architecture={architecture()})
+train_cfg = dict(type="rarts_mm.SearchLoop", max_epochs=1, split=dict(seed=3))
+optim_wrapper = dict(
+    type="rarts_mm.RARTSOptimWrapper",
+    constructor="rarts_mm.RARTSOptimWrapperConstructor", weights={weights_config()})
+"""
+
+
+def plain_config(path: Path, model: dict | None = None, more: str = "") -> Path:
     """Write a config file that trains and tests a plain classifier, for the command lines."""
     DATASETS.register_module(name="TinyPixels", module=Pixels, force=True)
-    path.write_text(PLAIN.format(model=model or architecture(), preprocessor=preprocessor()))
+    text = PLAIN.format(model=model or architecture(), preprocessor=preprocessor())
+    path.write_text(text + more)
     return path

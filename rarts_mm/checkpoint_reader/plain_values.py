@@ -50,7 +50,9 @@ class _Array:
         if not isinstance(dtype, _DType) or not isinstance(raw, bytes | bytearray):
             raise NotPlainError("a numpy array of objects")
         order = "F" if fortran else "C"
-        self.value = np.frombuffer(bytes(raw), dtype.value).reshape(shape, order=order).copy(order)
+        array = np.frombuffer(bytes(raw), dtype.value).reshape(shape, order=order)
+        # As numpy does: in this machine's byte order, and writable.
+        self.value = array.astype(array.dtype.newbyteorder("="), order=order)
 
 
 class _History:

@@ -13,7 +13,7 @@ from tests import tiny
 from tests.checkpoint_reader.spoiling import flip, put_nan_in, put_program_in
 from tests.conftest import run_tool
 from tests.tools.test_bad_input import files_under
-from tests.tools.test_derive import write_search
+from tests.tools.test_derive import flat, write_search
 
 COMMANDS = ["resume", "load_from", "test", "teacher", "prune", "derive"]
 SPOILT = dict(
@@ -60,7 +60,10 @@ def command_of(name: str, trained: Path, folder: Path, request) -> tuple[Path, l
             return checkpoint, ["prune", config, checkpoint, "--ratio", "0.4"]
         case "derive":
             checkpoint = write_search(folder / "search") / "epoch_50.pth"
-            return checkpoint, ["derive", folder / "search"]
+            network = folder / "small.py"
+            sizes = dict(model__backbone__channels=4, model__backbone__layers=3)
+            network.write_text(flat("darts_retrain_cifar10", **sizes))
+            return checkpoint, ["derive", folder / "search", "--network", network]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -178,12 +181,22 @@ def test_resuming_is_strict(trained, tmp_path, key, line):
     assert f"  {line}\n" in err
 
 
-@pytest.mark.parametrize("how", ["resume", "load_from"])
-def test_a_search_goes_on_with_all_that_a_search_has(small_config, search_copy, tmp_path, how):
-    checkpoint = search_copy / "epoch_2.pth"
-    options = ["--cfg-options", "model.architecture.roi_head.mask_head.num_classes=7"]
-    options += ["--resume", checkpoint] if how == "resume" else [f"load_from={checkpoint}"]
-    status, _, err = run_tool("train", small_config, "--work-dir", tmp_path / "w", *options)
-    assert status == 2, err
-    assert "roi_head.mask_head.conv_logits.weight: (3, " in err
-    assert "in the file, (7, " in err
+def test_a_search_goes_on_with_all_that_a_search_has(tmp_path):
+    """Also where it only starts from another one: half of a search's weights would be random."""
+    config = tiny.plain_config(tmp_path / "search.py", more=tiny.SEARCH)
+    status, _, err = run_tool("train", config, "--work-dir", tmp_path / "run")
+    assert status == 0, err
+    checkpoint = tmp_path / "run" / "epoch_1.pth"
+    other = ["model.architecture.head.num_classes=5", "data_preprocessor.num_classes=5"]
+    command = ["train", config, "--work-dir", tmp_path / "w", "--cfg-options", *other]
+    for start, words in (
+        (["--resume", checkpoint], "cannot be resumed from"),
+        ([f"load_from={checkpoint}"], "cannot be started from (load_from)"),
+    ):
+        status, _, err = run_tool(*command, *start)
+        assert status == 2, err
+        assert f"checkpoint {checkpoint} {words}" in err
+        for network in ("auxiliary", "primary"):
+            line = f"{network}.head.fc.weight: (4, 16) in the file, (5, 16) in the model"
+            assert f"  {line}\n" in err
+    assert not list((tmp_path / "w").glob("*.pth"))
