@@ -1,15 +1,15 @@
 """Damaged checkpoints, and such as are programs, through every command line that reads one."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from rarts_mm import apis
-from rarts_mm.checkpoint_reader import TRUST_VARIABLE
+from rarts_mm.apis.stages import Stages
+from rarts_mm.checkpoint_reader import is_trusting
 from tests import tiny
+from tests.apis import stage_functions
 from tests.checkpoint_reader.spoiling import flip, put_nan_in, put_program_in
 from tests.conftest import run_tool
 from tests.tools.test_bad_input import files_under
@@ -129,18 +129,19 @@ def test_text_in_a_checkpoint_is_not_run_as_a_config(trained, tmp_path):
     assert not (tmp_path / "was-run").exists()
 
 
-def test_the_decision_holds_in_the_processes_that_a_command_starts(monkeypatch, small_config):
+def test_the_decision_holds_in_the_stages_of_a_chain(monkeypatch, small_config, tmp_path):
     told = []
 
     def chain(*_, **__) -> None:
-        program = f"import os; print(os.environ.get({TRUST_VARIABLE!r}))"
-        found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-        told.append(found.stdout.decode().strip())
+        told.append(is_trusting())
+        if told[-1]:
+            stages = Stages(tmp_path / "stages.json", {})
+            told.append(stages.run("trust", "", stage_functions.trust)["trusted"])
 
     monkeypatch.setattr(apis, "compress", chain)
     for flags in ([], ["--trust-checkpoint"], []):
         assert run_tool("compress", small_config, "--ratio", "0.4", *flags)[0] == 0
-    assert told == ["None", "1", "None"]
+    assert told == [False, True, True, False]
 
 
 CLASSES = "model.head.num_classes=5"
