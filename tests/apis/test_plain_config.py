@@ -13,7 +13,13 @@ OF_A_SEARCH = {
     *("PreciseStatisticsHook", "RelaxationHook", "ScoreHook", "SearchRecordHook", "StartUpHook"),
 }
 OF_ANY_RUN = {
-    *("CheckpointFilesHook", "CheckpointKindHook", "CommonStatisticsHook", "DropPathScheduleHook"),
+    *(
+        "CheckpointFilesHook",
+        "CheckpointFitHook",
+        "CheckpointKindHook",
+        "CommonStatisticsHook",
+        "DropPathScheduleHook",
+    ),
     *("NonFiniteLossHook", "ProgressHook", "RecomputeStatisticsHook", "SwinReleaseHook"),
 }
 
