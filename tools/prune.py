@@ -86,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         list_units(config, args.cfg_options).print()
         return
     targets = read_targets(args)
-    if config is None:
-        config, checkpoint = latest_search()
-        print(f"newest search: {config}, {checkpoint}")
-    shared = dict(out=args.out, keep=args.keep, how=args.how, options=args.cfg_options)
     with command_line.trusting(args.trust_checkpoint):
+        if config is None:
+            config, checkpoint = latest_search()
+            print(f"newest search: {config}, {checkpoint}")
+        shared = dict(out=args.out, keep=args.keep, how=args.how, options=args.cfg_options)
         if args.curve:
             draw_curve(config, checkpoint, **shared)
         if not targets:

@@ -18,6 +18,7 @@ OF_ANY_RUN = {
         "CheckpointFitHook",
         "CheckpointKindHook",
         "CommonStatisticsHook",
+        "DataHook",
         "DropPathScheduleHook",
     ),
     *("NonFiniteLossHook", "ProgressHook", "RecomputeStatisticsHook", "SwinReleaseHook"),
