@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
@@ -181,3 +181,40 @@ def log_text(work_dir: Path) -> str:
     """A run's log as text."""
     (file,) = work_dir.glob("*/*.log")
     return file.read_text()
+
+
+PLAIN = """
+custom_imports = dict(imports=["tests.tiny", "rarts_mm"])
+default_scope = "mmpretrain"
+model = {model}
+data_preprocessor = {preprocessor}
+train_dataloader = dict(
+    batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(type="TinyPixels", number=8, pipeline=[dict(type="PackInputs")]))
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01))
+test_dataloader = dict(
+    batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(type="TinyPixels", number=8, pipeline=[dict(type="PackInputs")]))
+test_cfg = dict()
+test_evaluator = dict(type="Accuracy", topk=1)
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1))
+"""
+
+
+# Appended to it, a search.
+SEARCH = f"""
+model = dict(type="rarts_mm.SearchModel", architecture={architecture()})
+train_cfg = dict(type="rarts_mm.SearchLoop", max_epochs=1, split=dict(seed=3))
+optim_wrapper = dict(
+    type="rarts_mm.RARTSOptimWrapper",
+    constructor="rarts_mm.RARTSOptimWrapperConstructor", weights={weights_config()})
+"""
+
+
+def plain_config(path: Path, model: dict | None = None, more: str = "") -> Path:
+    """Write a config file that trains and tests a plain classifier, for the command lines."""
+    DATASETS.register_module(name="TinyPixels", module=Pixels, force=True)
+    text = PLAIN.format(model=model or architecture(), preprocessor=preprocessor())
+    path.write_text(text + more)
+    return path

@@ -45,6 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="override settings",
     )
+    command_line.add_trust(parser)
     args = parser.parse_args(argv)
     if not (args.ratio or args.params or args.flops):
         parser.error("give --ratio (for example --ratio 0.4), --params or --flops")
@@ -54,18 +55,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    compress(
-        args.config,
-        read_targets(args),
-        checkpoint=args.checkpoint,
-        work_dir=args.work_dir,
-        control=args.control,
-        how=args.how,
-        distill=args.distill,
-        scratch=args.scratch,
-        options=args.cfg_options,
-        verbose=args.verbose,
-    )
+    # In the environment, so that every stage knows.
+    with command_line.trusting(args.trust_checkpoint):
+        compress(
+            args.config,
+            read_targets(args),
+            checkpoint=args.checkpoint,
+            work_dir=args.work_dir,
+            control=args.control,
+            how=args.how,
+            distill=args.distill,
+            scratch=args.scratch,
+            options=args.cfg_options,
+            verbose=args.verbose,
+        )
 
 
 if __name__ == "__main__":

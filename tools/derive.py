@@ -44,19 +44,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="settings of the retraining config to override",
     )
+    command_line.add_trust(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    derive(
-        args.search_dir,
-        args.network,
-        args.checkpoint,
-        args.out,
-        args.cfg_options,
-        args.latency,
-    ).print()
+    with command_line.trusting(args.trust_checkpoint):
+        derive(
+            args.search_dir,
+            args.network,
+            args.checkpoint,
+            args.out,
+            args.cfg_options,
+            args.latency,
+        ).print()
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="override settings",
     )
+    command_line.add_trust(parser)
     args = parser.parse_args(argv)
     asked = args.ratio or args.params or args.flops
     if args.list:
@@ -85,18 +86,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         list_units(config, args.cfg_options).print()
         return
     targets = read_targets(args)
-    if config is None:
-        config, checkpoint = latest_search()
-        print(f"newest search: {config}, {checkpoint}")
-    shared = dict(out=args.out, keep=args.keep, how=args.how, options=args.cfg_options)
-    if args.curve:
-        draw_curve(config, checkpoint, **shared)
-    if not targets:
-        return
-    extras = Extras(tuple(args.distill) if args.distill else None, args.scratch)
-    for result in prune(config, checkpoint, targets, extras=extras, **shared):
-        result.print()
-        print()
+    with command_line.trusting(args.trust_checkpoint):
+        if config is None:
+            config, checkpoint = latest_search()
+            print(f"newest search: {config}, {checkpoint}")
+        shared = dict(out=args.out, keep=args.keep, how=args.how, options=args.cfg_options)
+        if args.curve:
+            draw_curve(config, checkpoint, **shared)
+        if not targets:
+            return
+        extras = Extras(tuple(args.distill) if args.distill else None, args.scratch)
+        for result in prune(config, checkpoint, targets, extras=extras, **shared):
+            result.print()
+            print()
 
 
 if __name__ == "__main__":

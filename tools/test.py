@@ -30,6 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    command_line.add_trust(parser)
     args = parser.parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
@@ -62,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         visualization.update(drawn)
         cfg.default_hooks = hooks
     work_dir = args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem
-    return evaluate(cfg, checkpoint_in(args.checkpoint), work_dir, args.precise_bn)
+    with command_line.trusting(args.trust_checkpoint):
+        return evaluate(cfg, checkpoint_in(args.checkpoint), work_dir, args.precise_bn)
 
 
 if __name__ == "__main__":

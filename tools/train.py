@@ -34,6 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     # torchrun passes nothing, older launchers pass one of these.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    command_line.add_trust(parser)
     args = parser.parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
@@ -41,16 +42,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    cfg = training_config(
-        args.config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        amp=args.amp,
-        auto_scale_lr=args.auto_scale_lr,
-        options=args.cfg_options,
-        launcher=args.launcher,
-    )
-    train(cfg)
+    with command_line.trusting(args.trust_checkpoint):
+        cfg = training_config(
+            args.config,
+            work_dir=args.work_dir,
+            resume=args.resume,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+            options=args.cfg_options,
+            launcher=args.launcher,
+        )
+        train(cfg)
 
 
 if __name__ == "__main__":

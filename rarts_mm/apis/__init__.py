@@ -1,5 +1,7 @@
 """What the command lines call."""
 
+from rarts_mm.checkpoint_reader import read_for_mmengine
+
 from . import command_line
 from .compress import compress
 from .configs import plain_config, read_config
@@ -14,6 +16,9 @@ from .prune import Extras, Pruned, prune
 from .search_checkpoint import load_search
 from .targets import Target, parse_target
 from .train import train, training_config
+
+# Whatever a command lets MMEngine load is read as data, too, and checked.
+read_for_mmengine()
 
 __all__ = [
     "Derived",

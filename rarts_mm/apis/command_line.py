@@ -1,5 +1,6 @@
 """What the command lines share."""
 
+import argparse
 import signal
 import sys
 import traceback
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from rarts_mm.checkpoint_reader import trusting
 from rarts_mm.parent import children_die_too, die_with_parent
 
 from .errors import UsageError
@@ -23,7 +25,7 @@ from .processes import (
 from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
 
-__all__ = ["CfgOptions", "UsageError", "run"]
+__all__ = ["CfgOptions", "UsageError", "add_trust", "run", "trusting"]
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -43,6 +45,16 @@ class CfgOptions(DictAction):
                     f"{key}.OTHER=VALUE"
                 )
         super().__call__(parser, namespace, values, option_string)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-checkpoint``, for :func:`~rarts_mm.checkpoint_reader.trusting`."""
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="read checkpoints that hold more than data, by running what is in them: as safe as a "
+        "program of whoever made them (default: such files are refused)",
+    )
 
 
 def run(main: Callable[[], object], hint: str = "") -> None:

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from rarts_mm.checkpoint_reader import check_checkpoint
 from rarts_mm.engine import (
     CheckpointKindHook,
     DataHook,
@@ -21,6 +22,7 @@ from rarts_mm.engine import (
 )
 from rarts_mm.files import written_whole
 from rarts_mm.library_noise import LibraryNoise
+from rarts_mm.models.fit import UNKNOWN, listed, misfits
 from rarts_mm.progress import is_followed
 
 from .config_files import refuse_templates
@@ -29,7 +31,6 @@ from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics
 from .processes import join_processes
-from .search_checkpoint import read_checkpoint
 
 
 class _FitHook(Hook):
@@ -47,24 +48,15 @@ class _FitHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state = checkpoint.get("state_dict", checkpoint)
-        state = {k.removeprefix("module."): v for k, v in state.items()}
-        try:
-            absent = model.load_state_dict(state, strict=False).missing_keys
-        except RuntimeError as error:
-            problems = str(error).splitlines()
-            raise UsageError(self._message(problems)) from error
-        absent = [k for k in absent if "num_batches_tracked" not in k]
-        if absent:
-            raise UsageError(self._message([f"{k}: not in the file" for k in absent]))
+        # Published files have more than the model, such as an average of the weights.
+        if problems := [p for p in misfits(model, state) if not p.endswith(UNKNOWN)]:
+            raise UsageError(self._message(problems))
 
     def _message(self, problems: list[str]) -> str:
-        shown = [f"  {line.strip()}" for line in problems[:6]]
-        if len(problems) > len(shown):
-            shown.append(f"  ... and {len(problems) - len(shown)} more")
         return "\n".join(
             [
                 f"checkpoint {self.checkpoint} does not fit the model of the config:",
-                *shown,
+                *listed(problems, 6),
                 "Give the config that belongs to this checkpoint; a pruned one needs its pruned.py",
             ]
         )
@@ -110,8 +102,8 @@ def evaluate(
     check_files(cfg, phases=("test",) if recompute is None else ("train", "test"))
     check_metrics(cfg, ("test",))
     refuse_templates(cfg)
-    # Missing or truncated: better known before the model and the data are built.
-    read_checkpoint(checkpoint)
+    # Missing or damaged: better known before the model and the data are built.
+    check_checkpoint(checkpoint)
     prepare_registries(cfg)
     if is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))

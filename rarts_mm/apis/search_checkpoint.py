@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from rarts_mm.checkpoint_reader import CheckpointFileError, read_weights
 from rarts_mm.engine.hooks.search_record_hook import SEARCH_RECORD
-from rarts_mm.models.checkpoint_file import CheckpointFileError, read_checkpoint_file
 from rarts_mm.search import AUXILIARY, PRIMARY
 
 from .configs import prepare_registries, read_config, require_search
@@ -28,10 +28,10 @@ def read_checkpoint(path: str | Path) -> dict:
         The checkpoint; its weights are under ``state_dict``, wherever the file has them.
 
     Raises:
-        UsageError: missing, out of reach, truncated, or no checkpoint at all.
+        UsageError: missing, out of reach, damaged, not finite, more than data, or no checkpoint at all.
     """
     try:
-        return read_checkpoint_file(path)
+        return read_weights(path)
     except CheckpointFileError as error:
         raise UsageError(str(error)) from error
 

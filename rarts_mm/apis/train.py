@@ -8,7 +8,13 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from rarts_mm.engine import ProgressHook, has_saved, resume_from_whole_file
+from rarts_mm.checkpoint_reader import check_checkpoint
+from rarts_mm.engine import (
+    ProgressHook,
+    checkpoint_to_resume,
+    has_saved,
+    resume_from_whole_file,
+)
 from rarts_mm.files import is_remote
 from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.locks import locked, refuse_if_locked
@@ -27,7 +33,6 @@ from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics, check_work_dir
 from .processes import is_first_process, join_processes
-from .search_checkpoint import read_checkpoint
 
 
 def training_config(
@@ -86,12 +91,17 @@ def training_config(
     check_files(cfg)
     check_metrics(cfg, ("val",))
     refuse_templates(cfg)
-    if cfg.get("load_from") and not cfg.get("resume") and not is_remote(cfg.load_from):
-        # Whether it is one at all: better known before the data are read.
-        read_checkpoint(cfg.load_from)
+    if start := cfg.get("load_from"):
+        # Whether it is one at all: better known before the data are read. Several processes first have
+        # to agree on one that downloads.
+        if cfg.get("resume"):
+            checkpoint_to_resume(cfg.work_dir, start)
+        elif not is_remote(start) or launcher == "none":
+            check_checkpoint(start)
     with_hook(cfg, dict(type="rarts_mm.NonFiniteLossHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointKindHook"))
     with_hook(cfg, dict(type="rarts_mm.CheckpointFilesHook"))
+    with_hook(cfg, dict(type="rarts_mm.CheckpointFitHook"))
     with_hook(cfg, dict(type="rarts_mm.DataHook"))
     if is_search(cfg):
         # Without it the Runner would wrap the search in DistributedDataParallel, which cannot

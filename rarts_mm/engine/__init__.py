@@ -11,6 +11,7 @@ from .constructor import RARTSOptimWrapperConstructor
 from .distributed import CPUDistributed, SearchDistributed
 from .hooks import (
     CheckpointFilesHook,
+    CheckpointFitHook,
     CheckpointKindHook,
     CommonStatisticsHook,
     DataHook,
@@ -37,6 +38,7 @@ __all__ = [
     "CPUDistributed",
     "CheckpointError",
     "CheckpointFilesHook",
+    "CheckpointFitHook",
     "CheckpointKindHook",
     "CommonStatisticsHook",
     "DataHook",

@@ -1,15 +1,19 @@
 """Which checkpoint of a run's folder is the one to go on from: for every reader."""
 
 import os
-import pickle
 import re
-import zipfile
 from logging import WARNING
 from pathlib import Path
 
-import torch
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
+
+from rarts_mm.checkpoint_reader import (
+    CheckpointFileError,
+    UntrustedCheckpointError,
+    check_checkpoint,
+    read_checkpoint,
+)
+from rarts_mm.files import is_remote
 
 _NUMBERED = re.compile(r"(epoch|iter)_(\d+)\.pth")
 # What a system takes as a path and as a name in it, in bytes.
@@ -106,36 +110,25 @@ def resume_from_whole_file(runner) -> str | None:
 
 
 def what_is_broken(path: str | Path) -> str | None:
-    """Say why a file is no checkpoint that a run can be resumed from; None if it is one."""
-    path = Path(path)
-    if not path.is_file():
-        return "there is no such file"
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if (member := archive.testzip()) is not None:
-                return f"the checksum of its part {member} is wrong"
-    except zipfile.BadZipFile as error:
-        return f"{size} bytes that are no whole file of torch.save: {error}"
-    try:
-        content = read_local(path)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        return f"it cannot be read: {error}"
-    return None if isinstance(content, dict) else f"it holds a {type(content).__name__}"
+    """Say why a file is no checkpoint that a run can be resumed from; None if it is one.
 
-
-def read_local(path: str | Path) -> object:
-    """Read a checkpoint on this machine; its tensors stay on the disk until they are used."""
-    # MMEngine's checkpoints hold its own message hub, so that the file must be trusted.
-    return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    Raises:
+        UntrustedCheckpointError: it is whole, but holds more than data: an older one is no substitute.
+    """
+    try:
+        check_checkpoint(path)
+    except UntrustedCheckpointError:
+        raise
+    except CheckpointFileError as error:
+        return error.reason
+    return None
 
 
 def read_seed(path: str | Path) -> int | None:
     """The seed of the run that wrote a checkpoint."""
-    if _is_foreign(path):
-        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
-    else:
-        checkpoint = read_local(path)
+    if _is_foreign(path) and not is_remote(path):
+        return None
+    checkpoint = read_checkpoint(path, lazily=True)
     # The Runner's own seed may be an older one: it never gives up the first that it has seen.
     return checkpoint.get("rarts_mm", {}).get("seed", checkpoint.get("meta", {}).get("seed"))
 
@@ -196,7 +189,8 @@ def _newest_valid(folder: Path, last: Path | None, broken: dict[Path, str]) -> P
         for _, path in sorted(files, reverse=True):
             reason = what_is_broken(path)
             if reason is None:
-                valid.append((read_local(path).get("meta", {}).get("iter", 0), path))
+                meta = read_checkpoint(path, lazily=True).get("meta", {})
+                valid.append((meta.get("iter", 0), path))
                 break
             broken[path] = reason
     return max(valid)[1] if valid else None

@@ -18,6 +18,7 @@ from .caches import caching_transforms
 from .checkpoints import read_seed, resume_from_whole_file
 from .half_batches import HalfBatches, SeededDataset
 from .hooks.checkpoint_files_hook import CheckpointFilesHook
+from .hooks.checkpoint_fit_hook import CheckpointFitHook
 from .hooks.common_statistics_hook import CommonStatisticsHook
 from .hooks.data_hook import DataHook
 from .hooks.lagrangian_hook import LagrangianHook
@@ -111,7 +112,7 @@ class SearchLoop(EpochBasedTrainLoop):
         # What a search cannot do without does not depend on the config's list of hooks.
         own = (
             *(NonFiniteLossHook, MemoryHook, StartUpHook, LagrangianHook, CheckpointFilesHook),
-            *(RelaxationHook, CommonStatisticsHook, DataHook),
+            *(RelaxationHook, CommonStatisticsHook, DataHook, CheckpointFitHook),
         )
         for hook in (self._record, *(kind() for kind in own)):
             if not any(type(other) is type(hook) for other in runner.hooks):

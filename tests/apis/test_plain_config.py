@@ -13,7 +13,14 @@ OF_A_SEARCH = {
     *("PreciseStatisticsHook", "RelaxationHook", "ScoreHook", "SearchRecordHook", "StartUpHook"),
 }
 OF_ANY_RUN = {
-    *("CheckpointFilesHook", "CheckpointKindHook", "CommonStatisticsHook", "DropPathScheduleHook"),
+    *(
+        "CheckpointFilesHook",
+        "CheckpointFitHook",
+        "CheckpointKindHook",
+        "CommonStatisticsHook",
+        "DataHook",
+        "DropPathScheduleHook",
+    ),
     *("NonFiniteLossHook", "ProgressHook", "RecomputeStatisticsHook", "SwinReleaseHook"),
 }
 

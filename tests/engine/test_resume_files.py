@@ -12,7 +12,6 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import DATASETS
 
 from rarts_mm.apis import command_line, training_config
 from rarts_mm.engine import CheckpointError, checkpoint_to_resume, checkpoints
@@ -272,25 +271,9 @@ def test_the_command_line_refuses_a_broken_file(small_config, search_copy):
     assert broken.read_bytes() == before
 
 
-PLAIN = """
-custom_imports = dict(imports=["tests.tiny", "rarts_mm"])
-default_scope = "mmpretrain"
-model = {model}
-data_preprocessor = {preprocessor}
-train_dataloader = dict(
-    batch_size=4, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(type="TinyPixels", number=8, pipeline=[dict(type="PackInputs")]))
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)
-optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01))
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=1))
-"""
-
-
 def test_a_plain_training_through_the_command_line(tmp_path):
     """Two whole files are kept, and the broken one is passed over."""
-    DATASETS.register_module(name="TinyPixels", module=tiny.Pixels, force=True)
-    config = tmp_path / "plain.py"
-    config.write_text(PLAIN.format(model=tiny.architecture(), preprocessor=tiny.preprocessor()))
+    config = tiny.plain_config(tmp_path / "plain.py")
     work_dir = tmp_path / "run"
     assert run_tool("train", config, "--work-dir", work_dir)[0] == 0
     assert sorted(p.name for p in work_dir.glob("epoch*")) == ["epoch_1.pth", "epoch_2.pth"]

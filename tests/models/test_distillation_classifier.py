@@ -270,7 +270,7 @@ def test_models_of_timm(tmp_path):
         (dict(temperature=float("nan")), ["temperature", "nan"]),
         (dict(kd_weight=-1.0), ["kd_weight", "-1.0"]),
         (dict(task_weight=True), ["task_weight", "True"]),
-        (dict(teacher=plain(head=dict(num_classes=7))), ["not of the teacher's model", "[7, 16]"]),
+        (dict(teacher=plain(head=dict(num_classes=7))), ["not of the teacher's model", "(7, 16)"]),
         (dict(teacher=plain(backbone=dict(window_size=2))), ["not of the teacher's model"]),
         (
             dict(teacher=dict(plain(), data_preprocessor=dict(tiny.preprocessor(), to_rgb=True))),

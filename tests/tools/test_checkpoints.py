@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 
 from rarts_mm.apis.search_checkpoint import read_checkpoint
 from rarts_mm.registry import MODELS
+from tests.checkpoint_reader.spoiling import flip, put_program_in
 from tests.conftest import CONFIGS, run_tool
 
 RENAMES = [
@@ -92,6 +93,32 @@ def test_a_url_is_a_checkpoint_too(plain, server, tmp_path):
     assert status == 2
     assert f"{server}/none.pth cannot be fetched" in err
     assert "Download it" in err
+
+
+@pytest.mark.parametrize("spoil", ["flipped", "program"])
+def test_a_spoilt_download_is_refused_before_anything_is_built(plain, server, tmp_path, spoil):
+    folder, _ = plain
+    content = (folder / "model.pth").read_bytes()
+    file = folder / f"{spoil}.pth"
+    file.write_bytes(content)
+    if spoil == "flipped":
+        flip(file)
+        words = "the checksum of its part"
+    else:
+        put_program_in(file, tmp_path / "was-run")
+        words = "it holds more than data (eval)"
+    address = f"{server}/{spoil}.pth"
+    options = ("--work-dir", tmp_path / "w")
+    for command in (
+        ("test", folder / "plain.py", address, *options),
+        ("train", folder / "plain.py", *options, "--cfg-options", f"load_from={address}"),
+    ):
+        status, _, err = run_tool(*command)
+        assert status == 2, err
+        assert f"checkpoint {address} " in err
+        assert words in err
+    assert not (tmp_path / "w").exists()
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_classifiers_of_the_release_keep_their_weights_under_model(tmp_path):

@@ -1,6 +1,7 @@
 """Hooks, one idea each."""
 
 from .checkpoint_files_hook import CheckpointFilesHook
+from .checkpoint_fit_hook import CheckpointFitHook
 from .checkpoint_kind_hook import CheckpointKindHook
 from .common_statistics_hook import CommonStatisticsHook
 from .data_hook import DataHook
@@ -23,6 +24,7 @@ from .swin_release_hook import SwinReleaseHook
 
 __all__ = [
     "CheckpointFilesHook",
+    "CheckpointFitHook",
     "CheckpointKindHook",
     "CommonStatisticsHook",
     "DataHook",

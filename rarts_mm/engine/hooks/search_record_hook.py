@@ -32,8 +32,9 @@ class SearchRecordHook(SearchHook):
         resumed: the record of the checkpoint that the run was resumed from, if any.
     """
 
-    # Before CheckpointHook, which saves anew after a validation that found a best model.
-    priority = "NORMAL"
+    # Before CheckpointHook, which saves anew after a validation that found a best model, and before
+    # CheckpointFitHook, which knows less of why a checkpoint is another search's.
+    priority = "ABOVE_NORMAL"
 
     def __init__(self, record: dict, strict: bool = True) -> None:
         self.record = record
