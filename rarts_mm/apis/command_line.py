@@ -22,6 +22,7 @@ from .processes import (
 )
 from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
+from .validation.building import explained_building
 
 __all__ = ["CfgOptions", "UsageError", "run"]
 
@@ -50,8 +51,8 @@ def run(main: Callable[[], object], hint: str = "") -> None:
 
     An error that this package raised says what is wrong and what to do, so its message alone goes to
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
-    (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and unknown keys of a
-    config. Any other error is a surprise and keeps its traceback. Ctrl-C and SIGTERM end it with 130 and
+    (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and of classes that
+    a config's settings do not fit. Any other error is a surprise and keeps its traceback. Ctrl-C and SIGTERM end it with 130 and
     143.
 
     Nothing that the command started outlives it, even if it is killed.
@@ -67,7 +68,8 @@ def run(main: Callable[[], object], hint: str = "") -> None:
     surprise = None
     with stoppable() as stopping:
         try:
-            main()
+            with explained_building(unless=_is_told_by_run):
+                main()
             wait_for_the_others()
             status = 0
         # A library may have made anything of the exception by which a signal ends the command.
@@ -103,6 +105,10 @@ def _explain(error: BaseException, hint: str) -> int | None:
         return None
     print(f"error{name_of_process()}: {in_words(error)}", file=sys.stderr)
     return 1 if isinstance(error, RuntimeError) else 2
+
+
+def _is_told_by_run(error: BaseException) -> bool:
+    return is_echo_of_another_process(error) or speaks_for_itself(error)
 
 
 def speaks_for_itself(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from .search_checkpoint import read_checkpoint
 from .stages import Stages
 from .targets import SCORES, Target, parse_target
 from .train import train, training_config
+from .validation import check_search
 
 
 def compress(
@@ -65,6 +66,7 @@ def compress(
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
+    check_search(cfg, "baseline", "finetune")
     check_plans(cfg, targets, how)
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
     checkpoint = checkpoint or cfg.get("load_from")

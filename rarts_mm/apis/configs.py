@@ -3,6 +3,7 @@
 import copy
 import difflib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -18,6 +19,11 @@ from .errors import UsageError
 
 # What a search config adds to a plain one, and a plain run must not see.
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
+# A config is a program, and may fail in any of the ways of one.
+_UNREADABLE = (
+    *(SyntaxError, NameError, AttributeError, TypeError, ValueError, LookupError, ImportError),
+    *(OSError, RuntimeError, AssertionError, ArithmeticError, EOFError, MemoryError),
+)
 
 
 def read_config(path: str | Path, options: dict | None = None) -> Config:
@@ -28,16 +34,16 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     """
     if not Path(path).is_file():
         raise UsageError(f"config {str(path)!r} does not exist; give the path of a config file")
-    unreadable = (SyntaxError, KeyError, TypeError, AttributeError, OSError, ValueError)
     try:
         cfg = Config.fromfile(path)
-    except unreadable as error:
-        raise UsageError(f"config {str(path)!r} cannot be read: {error}") from error
+    except _UNREADABLE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"config {str(path)!r} cannot be read: {reason}") from error
     if options:
         _check_option_names(cfg, options)
         try:
             cfg.merge_from_dict(options)
-        except unreadable as error:
+        except _UNREADABLE as error:
             raise UsageError(f"--cfg-options do not fit config {str(path)!r}: {error}") from error
     return cfg
 
@@ -55,11 +61,26 @@ def prepare_registries(cfg: Config) -> None:
     """Do what the Runner does before it builds: custom imports and the default scope."""
     imports = cfg.get("custom_imports")
     if imports:
-        import_modules_from_strings(**imports)
+        _import(imports)
     scope = cfg.get("default_scope", "mmengine")
     current = DefaultScope.get_current_instance()
     if current is None or current.scope_name != scope:
         init_default_scope(scope)
+
+
+def _import(imports: Mapping) -> None:
+    """Import a config's modules, which register what it names.
+
+    Raises:
+        UsageError: they are not there, or no names.
+    """
+    try:
+        import_modules_from_strings(**imports)
+    except (ImportError, TypeError) as error:
+        raise UsageError(
+            f"custom_imports={dict(imports)!r} cannot be imported: {error}; correct the names "
+            "(custom_imports.imports), or install what they are of"
+        ) from error
 
 
 def _kind(cfg: dict | None) -> str:

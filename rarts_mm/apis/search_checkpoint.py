@@ -16,6 +16,7 @@ from rarts_mm.search import AUXILIARY, PRIMARY
 
 from .configs import is_search, prepare_registries, read_config, require_search
 from .errors import UsageError
+from .validation import check_search
 
 KEEP = (AUXILIARY, PRIMARY, "mean")
 
@@ -144,6 +145,7 @@ def load_search(
     """
     cfg = read_config(config, options)
     require_search(cfg, str(config))
+    check_search(cfg, "finetune")
     keep = keep or cfg.model.get("keep", AUXILIARY)
     if keep not in KEEP:
         raise UsageError(f"keep must be one of {KEEP}, got {keep!r}")

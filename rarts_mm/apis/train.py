@@ -25,6 +25,7 @@ from .errors import UsageError
 from .preflight import check_files, check_metrics, check_work_dir
 from .processes import join_processes
 from .search_checkpoint import read_checkpoint
+from .validation import check_config, check_launcher
 
 
 def training_config(
@@ -48,6 +49,7 @@ def training_config(
     Raises:
         UsageError: with the value, the reason and the remedy.
     """
+    check_launcher(launcher)
     cfg = read_config(config, options)
     cfg.launcher = launcher
     if work_dir is not None:
@@ -56,6 +58,8 @@ def training_config(
         cfg.work_dir = str(Path("work_dirs") / Path(config).stem)
     if "optim_wrapper" not in cfg or "train_cfg" not in cfg or "model" not in cfg:
         raise UsageError(f"{config} has no model, train_cfg or optim_wrapper: nothing to train")
+    prepare_registries(cfg)
+    check_config(cfg)
     if amp:
         switch_amp_on(cfg)
     if auto_scale_lr:

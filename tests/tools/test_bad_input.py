@@ -292,7 +292,10 @@ def test_resume_from_weights_alone(small_config, search_copy, tmp_path):
     ("option", "message"),
     [
         ("optim_wraper.beta=0.5", "did you mean 'optim_wrapper'"),
-        ("optim_wrapper.betta=0.5", "unknown keys in optim_wrapper: ['betta']"),
+        (
+            "optim_wrapper.betta=0.5",
+            "unknown key optim_wrapper.betta of RARTSOptimWrapper; did you mean 'beta'",
+        ),
         ("train_cfg.max_epoch=1", "max_epoch"),
         ("beta", "KEY=VALUE"),
     ],
