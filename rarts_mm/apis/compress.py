@@ -66,7 +66,7 @@ def compress(
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
-    check_search(cfg, "baseline", "finetune")
+    check_search(cfg, "baseline", "finetune", complete=True)
     check_plans(cfg, targets, how)
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
     checkpoint = checkpoint or cfg.get("load_from")

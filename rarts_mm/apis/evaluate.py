@@ -102,7 +102,7 @@ def evaluate(
     check_launcher(cfg.get("launcher", "none"))
     cfg = copy.deepcopy(cfg)
     prepare_registries(cfg)
-    check_config(cfg)
+    check_config(cfg, complete=True)
     if cfg.get("test_dataloader") is None:
         raise UsageError(
             "the config has no test_dataloader, test_cfg and test_evaluator: nothing to test"

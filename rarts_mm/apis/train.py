@@ -59,7 +59,7 @@ def training_config(
     if "optim_wrapper" not in cfg or "train_cfg" not in cfg or "model" not in cfg:
         raise UsageError(f"{config} has no model, train_cfg or optim_wrapper: nothing to train")
     prepare_registries(cfg)
-    check_config(cfg)
+    check_config(cfg, complete=True)
     if amp:
         switch_amp_on(cfg)
     if auto_scale_lr:

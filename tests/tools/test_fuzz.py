@@ -1,5 +1,6 @@
 """Random command lines of all tools: none ends in a traceback, and one that fails changes nothing."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -202,9 +203,15 @@ DRAWN: dict[str, Callable[..., Iterator[str]]] = {
 del test
 
 
+@functools.cache
+def digest(path: Path, size: int, changed: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def digests(folder: Path) -> dict[Path, str]:
+    """Of every file below; one that was not written since is not read again."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path: digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
 def run(tool: str, arguments: list[str]) -> tuple[int | None, str | None]:

@@ -9,30 +9,33 @@ from mmengine.logging import print_log
 from ..configs import plain_config, prepare_registries
 from ..errors import UsageError
 from .names import wrong_names
-from .relations import resting, wrong_together
+from .relations import missing_partners, resting, wrong_together
 from .trial import refused_settings
 from .values import STRUCTURE, VALUES, not_a_number, wrong_values
 
 _SHOWN = 10
 
 
-def check_search(cfg: Config, *recipes: str) -> None:
+def check_search(cfg: Config, *recipes: str, complete: bool = False) -> None:
     """Prepare the registries; raise unless a search's config makes sense, and those made of it.
 
     Args:
         cfg: the search's config.
+        complete: as for :func:`check_config`.
         recipes: of the configs made of it that will be trained, ``'finetune'`` and ``'baseline'``.
 
     Raises:
         UsageError: as :func:`check_config`.
     """
     prepare_registries(cfg)
-    check_config(cfg)
+    check_config(cfg, complete=complete)
     for recipe in recipes:
-        check_config(plain_config(cfg, recipe), recipe)
+        check_config(plain_config(cfg, recipe), recipe, complete=complete)
 
 
-def check_config(cfg: Config, where: str = "", parts: Collection[str] | None = None) -> None:
+def check_config(
+    cfg: Config, where: str = "", parts: Collection[str] | None = None, complete: bool = False
+) -> None:
     """Raise unless a config's settings make sense; builds nothing of it but optimisers on trial.
 
     The registries must be prepared (:func:`~rarts_mm.apis.configs.prepare_registries`).
@@ -41,6 +44,7 @@ def check_config(cfg: Config, where: str = "", parts: Collection[str] | None = N
         cfg: the config; not changed.
         where: whose config it is, for the message, such as ``'baseline'``.
         parts: its keys that will be read; None: all.
+        complete: whether a Runner will be built from it, which wants some parts together.
 
     Raises:
         UsageError: each setting that is wrong with its full name, its value, the reason and the remedy.
@@ -52,7 +56,11 @@ def check_config(cfg: Config, where: str = "", parts: Collection[str] | None = N
     looks = (
         lambda: wrong_values(plain, STRUCTURE),
         lambda: [*wrong_names(plain), *not_a_number(plain), *wrong_values(plain, VALUES)],
-        lambda: [*wrong_together(plain), *refused_settings(plain)],
+        lambda: [
+            *(missing_partners(plain) if complete else ()),
+            *wrong_together(plain),
+            *refused_settings(plain),
+        ],
     )
     for look in looks:
         if problems := look():

@@ -20,13 +20,13 @@ _ALIKE = 0.87
 
 def wrong_together(cfg: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for every relation that does not hold."""
-    yield from _missing_partners(cfg)
     yield from _search_without_parts(cfg)
     yield from _misspelt_at_the_top(cfg)
     yield from _nothing_learns(cfg)
 
 
-def _missing_partners(cfg: Mapping[str, Any]) -> Iterator[str]:
+def missing_partners(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for what the Runner wants together and does not get."""
     for names in _TOGETHER:
         there = [name for name in names if cfg.get(name) is not None]
         if there and len(there) < len(names):

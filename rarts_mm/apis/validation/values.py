@@ -52,8 +52,8 @@ def _is_round(value: Any) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
-_COUNT = whole(1, _LARGEST_COUNT)
-_COUNT_OR_NEVER = whole(1, _LARGEST_COUNT) | exactly(-1)
+_COUNT = Kind("a whole number >= 1 and < 2**31", whole(1, _LARGEST_COUNT).fits)
+_COUNT_OR_NEVER = _COUNT | exactly(-1)
 _NOT_NEGATIVE = number(0)
 _SHARE = number(0, 1)
 _OPTIONAL_MAPPING = MAPPING | NONE
