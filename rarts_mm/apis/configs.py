@@ -62,7 +62,9 @@ def prepare_registries(cfg: Config) -> None:
     imports = cfg.get("custom_imports")
     if imports:
         _import(imports)
-    scope = cfg.get("default_scope", "mmengine")
+    scope = cfg.get("default_scope") or "mmengine"
+    if not isinstance(scope, str):
+        raise UsageError(f"default_scope={scope!r} must be a text, such as 'mmdet'")
     current = DefaultScope.get_current_instance()
     if current is None or current.scope_name != scope:
         init_default_scope(scope)

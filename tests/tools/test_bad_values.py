@@ -89,10 +89,9 @@ def error(tool, *arguments):
             "visualizer.vis_backend=1": "did you mean 'vis_backends'?",
         },
         {
-            "train_cfg.type=SerchLoop": "did you mean 'SearchLoop'",
+            "train_cfg.type=SerchLoop": "did you mean 'rarts_mm.SearchLoop'",
             "model.architecture.type=CascadeRCN": "did you mean 'CascadeRCNN'",
-            "model.architecture.backbone.embed_dim=16": "",
-            "model.architecture.rpn_head.loss_bbox.betaa=1": "",
+            "model.architecture.neck.start_levl=0": "did you mean 'start_level'",
             "default_hooks.timer.type=IterTimer": "did you mean 'IterTimerHook'",
         },
     ],
@@ -103,12 +102,9 @@ def test_settings_that_make_no_sense(small_config, tmp_path, options):
     err = error("train", small_config, "--work-dir", work_dir, "--cfg-options", *options)
     assert not work_dir.exists()
     for option, words in options.items():
-        # With its full name, and on the line with it the reason.
-        name = option.partition("=")[0]
-        if words:
-            assert any(name.rpartition(".")[2] in x and words in x for x in err.splitlines()), (
-                option
-            )
+        # With its full name, and on the line with it the reason. A hook that is none has no settings.
+        name = option.partition("=")[0].replace("loger.interval", "loger")
+        assert any(name in line and words in line for line in err.splitlines()), err
 
 
 @pytest.mark.parametrize(
@@ -121,6 +117,10 @@ def test_settings_that_make_no_sense(small_config, tmp_path, options):
         (["optim_wrapper.clip_grad.max_norm=-1"], "optim_wrapper.clip_grad.max_norm=-1 must be"),
         (["optim_wrapper.optimizer.momentum=1"], "momentum=1 must be a finite number >= 0 and < 1"),
         (["optim_wrapper.optimizer.type=SDG"], "did you mean 'SGD'"),
+        (
+            ["default_scope=mmdt"],
+            "default_scope='mmdt' is no package that can be imported; did you mean 'mmdet'?",
+        ),
         (["val_cfg=None"], "val_dataloader and val_evaluator without val_cfg: give all of"),
         (["train_cfg.max_iters=0"], "unknown key train_cfg.max_iters of EpochBasedTrainLoop"),
     ],
@@ -180,7 +180,7 @@ def test_a_class_that_refuses_its_settings_is_named(small_config, tmp_path, monk
     assert "SwinTransformer, inside CascadeRCNN" in err
     assert "RARTS_MM_TRACEBACK=1" in err
     monkeypatch.setenv("RARTS_MM_TRACEBACK", "1")
-    with pytest.raises(TypeError):
+    with pytest.raises(AssertionError):
         run_tool("train", small_config, "--work-dir", tmp_path / "w2", *option)
 
 
@@ -188,8 +188,8 @@ def test_a_class_that_refuses_its_settings_is_named(small_config, tmp_path, monk
     ("text", "words"),
     [
         ("model = 1 / 0\n", "ZeroDivisionError: division by zero"),
-        ("import no_such_module\n", "ModuleNotFoundError"),
-        ("custom_imports = dict(imports=['no_such'])\n_base_ = '{base}'\n", "custom_imports="),
+        ("model = [][0]\n", "IndexError: list index out of range"),
+        ("custom_imports = dict(imports=['no_such'])\n_base_ = '{base}'\n", "no_such"),
     ],
 )
 def test_a_config_that_fails_as_a_program(small_config, tmp_path, text, words):

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from ..configs import plain_config, prepare_registries
 from ..errors import UsageError
 from .names import wrong_names
-from .relations import missing_partners, resting, wrong_together
+from .relations import missing_partners, resting, unknown_scope, wrong_together
 from .trial import refused_settings
 from .values import STRUCTURE, VALUES, not_a_number, wrong_values
 
@@ -55,6 +55,7 @@ def check_config(
     # Each look needs what the ones before it have found in order.
     looks = (
         lambda: wrong_values(plain, STRUCTURE),
+        lambda: [*unknown_scope(plain)],
         lambda: [*wrong_names(plain), *not_a_number(plain), *wrong_values(plain, VALUES)],
         lambda: [
             *(missing_partners(plain) if complete else ()),

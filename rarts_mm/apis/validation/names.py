@@ -157,8 +157,11 @@ def _check_call(part: Setting, call: _Call, scope: str | None) -> Iterator[str]:
     found = _find(call.registry, kind, scope) if isinstance(kind, str) else kind
     if found is None:
         if call.certain:
-            near = difflib.get_close_matches(kind, _registered(call.registry, scope), n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else _IMPORTS
+            names = _registered(call.registry, scope)
+            near = difflib.get_close_matches(kind.rpartition(".")[2], names, n=3)
+            hint = (
+                f"did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else _IMPORTS
+            )
             yield f"{part.name}.type={kind!r} is no registered {call.registry.name}; {hint}"
         return
     known = _keys_of(found)
@@ -195,17 +198,19 @@ def _find(registry: Registry, kind: str, scope: str | None) -> Any:
     return _find_in(registry, kind, scope)
 
 
-def _registered(registry: Registry, scope: str | None) -> list[str]:
+def _registered(registry: Registry, scope: str | None) -> dict[str, str]:
+    """Bare name of every registered class -> the name that a config in this scope gives it."""
     if registry is SPACES:
-        return [*SPACES.module_dict]
+        return {name: name for name in SPACES.module_dict}
     current = DefaultScope.get_current_instance()
     scope = scope or (current.scope_name if current is not None else "mmengine")
-    names = set(registry.module_dict)
+    names = {}
+    for prefix, child in registry.root.children.items():
+        names |= {name: f"{prefix}.{name}" for name in child.module_dict}
     with registry.switch_scope_and_registry(scope) as inner:
-        while inner is not None:
-            names |= set(inner.module_dict)
-            inner = inner.parent
-    return sorted(names)
+        for each in (registry.root, inner):
+            names |= {name: name for name in each.module_dict}
+    return names
 
 
 def _keys_of(found: Any) -> set[str] | None:

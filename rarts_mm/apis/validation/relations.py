@@ -1,10 +1,12 @@
 """What several settings must be together. To add a relation: a function of the config that yields sentences."""
 
 import difflib
+import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 # What the Runner wants together, or not at all.
@@ -16,6 +18,18 @@ _TOGETHER = [
 # Keys at the top, misspelt, would change nothing.
 _RUNNER = {*inspect.signature(Runner.__init__).parameters} - {"self", "cfg"}
 _ALIKE = 0.87
+_SCOPES = ("mmengine", "mmdet", "mmpretrain", "rarts_mm")
+
+
+def unknown_scope(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence where names would be looked up nowhere: MMEngine would only warn."""
+    scope = cfg.get("default_scope")
+    if scope is None or scope in ("mmengine", *MODELS.children):
+        return
+    if not scope.isidentifier() or importlib.util.find_spec(scope) is None:
+        near = difflib.get_close_matches(scope, _SCOPES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(_SCOPES)}"
+        yield f"default_scope={scope!r} is no package that can be imported; {hint}"
 
 
 def wrong_together(cfg: Mapping[str, Any]) -> Iterator[str]:
@@ -99,8 +113,7 @@ def _rises_from_zero(cfg: Mapping[str, Any]) -> bool:
 
     def find(value: Any) -> bool:
         if isinstance(value, Mapping):
-            own = any(value.get(key) for key in ("eta_min", "eta_max"))
-            return own or any(map(find, value.values()))
+            return bool(value.get("eta_max")) or any(map(find, value.values()))
         return isinstance(value, list | tuple) and any(map(find, value))
 
     return find(cfg.get("param_scheduler"))

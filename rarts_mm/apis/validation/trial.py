@@ -9,6 +9,11 @@ from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from rarts_mm.engine.amp import parse_amp
+from rarts_mm.engine.constructor import check_rules
+from rarts_mm.registry import ALTERNATIONS, PENALTIES
+from rarts_mm.search import Lagrangian
+
 from .walk import Setting, dicts, matches
 
 # What classes raise at settings that they refuse.
@@ -21,12 +26,34 @@ _LOADER = ("num_workers", "prefetch_factor", "timeout", "persistent_workers", "p
 def refused_settings(cfg: Mapping) -> Iterator[str]:
     """A sentence for every optimiser, schedule and data loader that refuses its settings."""
     for part in dicts(cfg):
-        if matches("optim_wrapper.**.optimizer", part.path):
+        if part.path == ("optim_wrapper",) and "weights" in part.value:
+            yield from _try_search(part)
+        elif matches("optim_wrapper.**.optimizer", part.path):
             yield from _try_optimizer(part)
         elif part.path[0] == "param_scheduler" and "type" in part.value:
             yield from _try_scheduler(part)
         elif len(part.path) == 1 and part.path[0].endswith("_dataloader"):
             yield from _try_loader(part)
+
+
+def _try_search(part: Setting) -> Iterator[str]:
+    """The rules of a search: its optimisers would only be built when the run has written its config."""
+    settings = copy.deepcopy(dict(part.value))
+    try:
+        check_rules(settings)
+        penalties = settings.get("penalty") or ()
+        penalties = [penalties] if isinstance(penalties, Mapping) else penalties
+        ALTERNATIONS.build(settings.get("alternation") or dict(type="RARTS"))
+        Lagrangian(
+            settings.get("lam", 1.0),
+            settings.get("beta", 0.1),
+            tuple(PENALTIES.build(penalty) for penalty in penalties),
+            settings.get("coupling", "gradient"),
+        )
+        parse_amp(settings.get("amp"), "cpu")
+    except _REFUSALS as error:
+        text = str(error)
+        yield text if text.startswith("optim_wrapper") else f"optim_wrapper: {text}"
 
 
 def _try_optimizer(part: Setting) -> Iterator[str]:

@@ -92,6 +92,7 @@ STRUCTURE = [
     Rule("model_wrapper_cfg", _OPTIONAL_MAPPING, "it names a wrapper"),
     Rule("baseline", _OPTIONAL_MAPPING, "it replaces settings"),
     Rule("finetune", _OPTIONAL_MAPPING, "it replaces settings"),
+    Rule("default_scope", TEXT | NONE, "names are looked up there", "mmdet"),
     Rule("how_to_get", _OPTIONAL_MAPPING, "it goes by paths"),
     Rule("data_preprocessor", _OPTIONAL_MAPPING, "it names a preprocessor"),
 ]
@@ -254,7 +255,6 @@ VALUES = [
     Rule("load_from", TEXT | NONE, "it is a checkpoint's path", "PATH"),
     Rule("work_dir", TEXT | NONE, "it is a folder's path", "DIR"),
     Rule("experiment_name", TEXT | NONE, "logs are called so", "NAME"),
-    Rule("default_scope", TEXT | NONE, "names are looked up there", "mmdet"),
     Rule("custom_imports.imports", TEXT | several(TEXT, 0), "they are modules' names", "rarts_mm"),
     # Models
     Rule("model.networks", choice(1, 2), "a search trains one network or two", "2"),
