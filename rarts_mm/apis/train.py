@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from rarts_mm.engine import ProgressHook, has_saved, resume_from_whole_file
-from rarts_mm.files import is_remote
+from rarts_mm.files import is_remote, written_whole
 from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
@@ -101,12 +102,41 @@ def training_config(
     return cfg
 
 
+class _ConfigHook(Hook):
+    """Puts the config of a work dir back if the run that has written a new one makes no step.
+
+    MMEngine writes it when it builds the Runner, before a checkpoint to resume is read.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.path = Path(cfg.work_dir) / Path(cfg.filename or "none.py").name
+        self.content = self.path.read_bytes() if self.path.is_file() else None
+
+    def after_train_iter(self, *_: object, **__: object) -> None:
+        self.content = None
+
+    def put_back(self) -> None:
+        if self.content is not None and int(os.environ.get("RANK", 0)) == 0:
+            with written_whole(self.path) as temporary:
+                temporary.write_bytes(self.content)
+
+
 def train(cfg: Config) -> Runner:
     """Build the runner of a config and train."""
     prepare_registries(cfg)
     join_processes(cfg)
     factor = scale_learning_rate(cfg, int(os.environ.get("WORLD_SIZE", 1)))
+    written = _ConfigHook(cfg)
+    try:
+        return _train(cfg, factor, written)
+    except BaseException:
+        written.put_back()
+        raise
+
+
+def _train(cfg: Config, factor: float | None, written: "_ConfigHook") -> Runner:
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(written)
     runner.logger.addFilter(LibraryNoise())
     if factor is not None:
         runner.logger.info("Learning rates of the weights scaled by %g; alpha's stays.", factor)

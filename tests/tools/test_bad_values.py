@@ -162,6 +162,14 @@ def test_the_other_tools_that_read_configs(small_config, search_run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_cannot_start_leaves_the_config_of_the_one_before(small_config, search_copy):
+    (search_copy / "odd.pth").write_bytes(b"no checkpoint")
+    before = {path: path.read_bytes() for path in search_copy.iterdir() if path.is_file()}
+    resume = ("--resume", search_copy / "odd.pth", "--cfg-options", "train_cfg.max_epochs=3")
+    error("train", small_config, "--work-dir", search_copy, *resume)
+    assert {p: p.read_bytes() for p in search_copy.iterdir() if p.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("launcher", "variable"), [("slurm", "SLURM_PROCID"), ("mpi", "OMPI_COMM"), ("pytorch", "RANK")]
 )
