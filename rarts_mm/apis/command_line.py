@@ -27,6 +27,7 @@ from .validation.building import explained_building
 __all__ = ["CfgOptions", "UsageError", "run"]
 
 _PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = ("mmengine", "mmcv", "mmdet", "mmpretrain")
 
 
 class CfgOptions(DictAction):
@@ -95,7 +96,7 @@ def _explain(error: BaseException, hint: str) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         print(f"interrupted{hint and '; '}{hint}", file=sys.stderr)
         return 128 + signal.SIGINT
-    if not isinstance(error, ValueError | TypeError | RuntimeError | OSError):
+    if not isinstance(error, ValueError | TypeError | RuntimeError | OSError | AssertionError):
         return None
     if is_echo_of_another_process(error):
         wait_to_be_ended()
@@ -125,6 +126,9 @@ def speaks_for_itself(error: BaseException) -> bool:
     if type(error).__module__.partition(".")[0] == _PACKAGE.name:
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    # The libraries' assertions that say something speak to whoever wrote the config.
+    if isinstance(error, AssertionError):
+        return bool(str(error)) and frame.f_globals["__name__"].partition(".")[0] in _LIBRARIES
     return Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)
 
 

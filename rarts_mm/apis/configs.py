@@ -4,6 +4,7 @@ import copy
 import difflib
 import inspect
 from collections.abc import Mapping
+from keyword import iskeyword
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -52,7 +53,12 @@ def _check_option_names(cfg: Config, options: dict) -> None:
     """Refuse an option that looks like a misspelt top-level key: it would change nothing."""
     known = {*cfg.keys(), *inspect.signature(Runner.__init__).parameters, *_SEARCH_KEYS}
     for option in options:
-        key = option.partition(".")[0]
+        key, *parts = option.split(".")
+        # Such a config could not be written down.
+        if not key.isidentifier() or "" in parts or any(map(iskeyword, (key, *parts))):
+            raise UsageError(
+                f"--cfg-options {option}: no key of a config; give names with dots between"
+            )
         if key not in known and (near := difflib.get_close_matches(key, known, n=1, cutoff=0.8)):
             raise UsageError(f"--cfg-options {option}: no such key; did you mean {near[0]!r}?")
 

@@ -152,7 +152,7 @@ def check_rules(cfg: Mapping) -> None:
     check_member("weights", cfg["weights"])
     if cfg.get("alpha"):
         check_member("alpha", cfg["alpha"])
-    _check_known("alternation", cfg.get("alternation") or dict(type="RARTS"), ALTERNATIONS)
+    _check_known("alternation", cfg.get("alternation", dict(type="RARTS")), ALTERNATIONS)
     penalties = cfg.get("penalty") or []
     for penalty in penalties if isinstance(penalties, list | tuple) else [penalties]:
         _check_known("penalty", penalty, PENALTIES)

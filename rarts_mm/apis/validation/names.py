@@ -127,7 +127,7 @@ def wrong_names(cfg: dict) -> Iterator[str]:
         scope = around[-1] if around else None
         fixed = next((keys for pattern, keys in _KEYS if matches(pattern, part.path)), None)
         if fixed is not None:
-            yield from _unknown(part, fixed, "", certain=True)
+            yield from _unknown(part, fixed, "")
             continue
         call = next((call for call in _CALLS if matches(call.pattern, part.path)), None)
         if call is not None and not any(
@@ -149,27 +149,43 @@ def _check_call(part: Setting, call: _Call, scope: str | None) -> Iterator[str]:
         elif call.pattern == "train_cfg":
             loop = EpochBasedTrainLoop if part.value["by_epoch"] else IterBasedTrainLoop
             known = _arguments(loop, *call.given) | {"by_epoch"}
-            yield from _unknown(part, known, loop.__name__, certain=True)
+            yield from _unknown(part, known, loop.__name__)
         return
     if not isinstance(kind, str) and not callable(kind):
         yield f"{part.name}.type={kind!r} must be the name of a class; give {part.name}.type=NAME"
         return
     found = _find(call.registry, kind, scope) if isinstance(kind, str) else kind
     if found is None:
-        if call.certain:
-            names = _registered(call.registry, scope)
-            near = difflib.get_close_matches(kind.rpartition(".")[2], names, n=3)
-            hint = (
-                f"did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else _IMPORTS
-            )
-            yield f"{part.name}.type={kind!r} is no registered {call.registry.name}; {hint}"
+        yield from _unknown_type(part, kind, call, scope)
         return
-    known = _keys_of(found)
+    known, cutoff = _keys_of(found)
+    if part.path[0] == "model":
+        cutoff = max(cutoff, _IN_MODELS)
     if known is not None:
         known = (known | set(call.more)) - set(call.given)
-        yield from _unknown(part, known, found.__name__, certain=part.path[0] != "model")
+        yield from _unknown(part, known, found.__name__, cutoff)
 
 
+def _unknown_type(part: Setting, kind: str, call: _Call, scope: str | None) -> Iterator[str]:
+    if not call.certain and _find(registries.TASK_UTILS, kind, scope) is not None:
+        return
+    names = _registered(call.registry, scope)
+    cutoff = 0.6 if call.certain else _IN_MODELS
+    near = difflib.get_close_matches(kind.rpartition(".")[2], names, n=3, cutoff=cutoff)
+    hint = _IMPORTS
+    if near:
+        hint = f"did you mean {' or '.join(repr(names[name]) for name in near)}?"
+    elif len(names) <= _FEW:
+        hint = f"known are {', '.join(map(repr, sorted(names)))}"
+    if near or call.certain:
+        yield f"{part.name}.type={kind!r} is no registered {call.registry.name}; {hint}"
+
+
+# What is around a part of a model may take a key out of it, but none so near to another.
+_IN_MODELS = 0.85
+# MMEngine's classes that take any key do nothing with those that they do not know.
+_IN_ANYTHING = 0.7
+_FEW = 12
 _IMPORTS = "add the module that registers it to custom_imports, or correct the name"
 
 
@@ -213,32 +229,34 @@ def _registered(registry: Registry, scope: str | None) -> dict[str, str]:
     return names
 
 
-def _keys_of(found: Any) -> set[str] | None:
-    """What a class or function takes; None where it takes anything."""
+def _keys_of(found: Any) -> tuple[set[str] | None, float]:
+    """What a class or function takes, None where it takes anything; and how near a misspelt key is."""
     if inspect.isclass(found) and issubclass(found, RARTSOptimWrapper):
-        return _SEARCH_OPTIM_WRAPPER
+        return _SEARCH_OPTIM_WRAPPER, 0.0
     if found is SearchModel:
-        return _SEARCH_MODEL
+        return _SEARCH_MODEL, 0.0
     try:
         parameters = inspect.signature(found).parameters.values()
     except (ValueError, TypeError):
-        return None
-    if any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
-        return None
-    return {p.name for p in parameters}
+        return None, 0.0
+    if not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters):
+        return {p.name for p in parameters}, 0.0
+    if not (inspect.isclass(found) and found.__module__.startswith("mmengine.")):
+        return None, 0.0
+    bases = [base for base in found.__mro__ if "__init__" in vars(base) and base is not object]
+    return set().union(*(_arguments(base.__init__, "self") for base in bases)), _IN_ANYTHING
 
 
-def _unknown(part: Setting, known: set[str], taker: str, certain: bool) -> Iterator[str]:
+def _unknown(part: Setting, known: set[str], taker: str, cutoff: float = 0.0) -> Iterator[str]:
+    """A sentence for every key that is not known; with a cutoff, only for those so near to one."""
     for key in part.value:
         # Private keys are MMEngine's own marks.
         if key in known or key == "type" or str(key).startswith("_"):
             continue
         name, of = f"{part.name}.{key}", f" of {taker}" if taker else ""
-        # What is around a part of a model may take a key out of it, but none so near to another.
-        cutoff = 0.6 if certain else 0.85
-        others = known if certain else known - set(part.value)
-        near = difflib.get_close_matches(str(key), others, n=1, cutoff=cutoff)
-        if near or certain:
+        others = known - set(part.value) if cutoff else known
+        near = difflib.get_close_matches(str(key), others, n=1, cutoff=cutoff or 0.6)
+        if near or not cutoff:
             hint = f"did you mean {near[0]!r}? " if near else ""
             yield f"unknown key {name}{of}; {hint}known are {', '.join(_shown(known))}"
 

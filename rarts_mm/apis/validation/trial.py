@@ -43,7 +43,7 @@ def _try_search(part: Setting) -> Iterator[str]:
         check_rules(settings)
         penalties = settings.get("penalty") or ()
         penalties = [penalties] if isinstance(penalties, Mapping) else penalties
-        ALTERNATIONS.build(settings.get("alternation") or dict(type="RARTS"))
+        ALTERNATIONS.build(settings.get("alternation", dict(type="RARTS")))
         Lagrangian(
             settings.get("lam", 1.0),
             settings.get("beta", 0.1),
@@ -78,7 +78,7 @@ def _try_scheduler(part: Setting) -> Iterator[str]:
         group.setdefault("gamma_factor", 1.0)
     settings["optimizer"] = optimizer
     if by_iteration:
-        settings["epoch_length"] = 10
+        settings["epoch_length"] = 1
     try:
         scheduler = PARAM_SCHEDULERS.build(settings)
         if getattr(scheduler, "need_val_args", False):

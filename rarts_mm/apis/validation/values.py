@@ -55,6 +55,10 @@ def _is_round(value: Any) -> bool:
 _COUNT = Kind("a whole number >= 1 and < 2**31", whole(1, _LARGEST_COUNT).fits)
 _COUNT_OR_NEVER = _COUNT | exactly(-1)
 _NOT_NEGATIVE = number(0)
+_PATH = Kind(
+    "a text or None",
+    lambda x: x is None or isinstance(x, str) or several(TEXT, 0).fits(x),
+)
 _SHARE = number(0, 1)
 _OPTIONAL_MAPPING = MAPPING | NONE
 
@@ -108,6 +112,10 @@ VALUES = [
     Rule("*_dataloader.pin_memory", FLAG, "it is a switch", "True"),
     Rule("*_dataloader.drop_last", FLAG, "it is a switch", "False"),
     Rule("*_dataloader.sampler.shuffle", FLAG, "it is a switch", "True"),
+    Rule("*_dataloader.dataset.**.data_root", _PATH, "it is a folder's path", "DIR"),
+    Rule("*_dataloader.dataset.**.ann_file", _PATH, "it is a file's path", "FILE"),
+    Rule("*_dataloader.dataset.**.data_prefix", _PATH | MAPPING, "it is a folder's path", "DIR"),
+    Rule("*_dataloader.dataset.**.data_prefix.*", _PATH, "it is a folder's path", "DIR"),
     Rule("*_dataloader.dataset.**.times", _COUNT, "the data are repeated so often", "2"),
     # Length of the training
     Rule("train_cfg.max_epochs", _COUNT, "training lasts so many epochs", "12"),
