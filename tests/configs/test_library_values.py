@@ -13,7 +13,7 @@ from rarts_mm.apis.validation import check_config, check_search
 from tests.conftest import CONFIGS
 
 # Every so many: hundreds in all.
-EVERY = 3
+EVERY = 12
 # What would end in an error of MMEngine's, too.
 JUSTIFIED = (
     # Data sets with optional packages, and configs without a default scope.

@@ -254,7 +254,7 @@ def _unknown(part: Setting, known: set[str], taker: str, cutoff: float = 0.0) ->
         if key in known or key == "type" or str(key).startswith("_"):
             continue
         name, of = f"{part.name}.{key}", f" of {taker}" if taker else ""
-        others = known - set(part.value) if cutoff else known
+        others = known - set(part.value) if cutoff >= _IN_MODELS else known
         near = difflib.get_close_matches(str(key), others, n=1, cutoff=cutoff or 0.6)
         if near or not cutoff:
             hint = f"did you mean {near[0]!r}? " if near else ""
