@@ -109,6 +109,9 @@ def _explain(error: BaseException, hint: str) -> int | None:
 
 
 def _is_told_by_run(error: BaseException) -> bool:
+    # An assertion says more with the name of the class that was built.
+    if isinstance(error, AssertionError):
+        return False
     return is_echo_of_another_process(error) or speaks_for_itself(error)
 
 
