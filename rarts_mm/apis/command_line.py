@@ -1,5 +1,6 @@
 """What the command lines share."""
 
+import os
 import signal
 import sys
 import traceback
@@ -22,7 +23,7 @@ from .processes import (
 )
 from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
-from .validation.building import explained_building
+from .validation.building import TRACEBACK, explained_building
 
 __all__ = ["CfgOptions", "UsageError", "run"]
 
@@ -131,6 +132,8 @@ def speaks_for_itself(error: BaseException) -> bool:
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     # The libraries' assertions that say something speak to whoever wrote the config.
     if isinstance(error, AssertionError):
+        if os.environ.get(TRACEBACK):
+            return False
         return bool(str(error)) and frame.f_globals["__name__"].partition(".")[0] in _LIBRARIES
     return Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)
 

@@ -19,6 +19,7 @@ JUSTIFIED = (
     # Data sets with optional packages, and configs without a default scope.
     "is no registered dataset",
     "is no registered evaluator",
+    "model.text_backbone.type='BertModelCN'",
     "model.type='ImageClassifier' is no registered model",
     "is no registered model; did you mean 'mmpretrain.",
     # The Runner refuses them.
