@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     text = args.architecture
     if "|" not in text and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8")
+        text = Path(text).read_text(encoding="utf-8", errors="replace")
     architecture = NATSArchitecture.parse(text)
     benchmark = LookUp(args.path)
     accuracy = benchmark.accuracy(architecture, args.dataset)

@@ -1,6 +1,7 @@
 """What the command lines share."""
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -24,10 +25,12 @@ from .processes import (
 )
 from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
+from .validation.building import TRACEBACK, explained_building
 
 __all__ = ["CfgOptions", "UsageError", "add_trust", "run", "trusting"]
 
 _PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = ("mmengine", "mmcv", "mmdet", "mmpretrain")
 
 
 class CfgOptions(DictAction):
@@ -62,9 +65,9 @@ def run(main: Callable[[], object], hint: str = "") -> None:
 
     An error that this package raised says what is wrong and what to do, so its message alone goes to
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
-    (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and unknown keys of a
-    config. Any other error is a surprise and keeps its traceback. Ctrl-C and SIGTERM end it with 130 and
-    143.
+    (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and of classes that
+    a config's settings do not fit. Any other error is a surprise and keeps its traceback. Ctrl-C and
+    SIGTERM end it with 130 and 143.
 
     Nothing that the command started outlives it, even if it is killed.
 
@@ -79,7 +82,8 @@ def run(main: Callable[[], object], hint: str = "") -> None:
     surprise = None
     with stoppable() as stopping:
         try:
-            main()
+            with explained_building(unless=is_told_by_run):
+                main()
             wait_for_the_others()
             status = 0
         # A library may have made anything of the exception by which a signal ends the command.
@@ -105,7 +109,7 @@ def _explain(error: BaseException, hint: str) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         print(f"interrupted{hint and '; '}{hint}", file=sys.stderr)
         return 128 + signal.SIGINT
-    if not isinstance(error, ValueError | TypeError | RuntimeError | OSError):
+    if not isinstance(error, ValueError | TypeError | RuntimeError | OSError | AssertionError):
         return None
     if is_echo_of_another_process(error):
         wait_to_be_ended()
@@ -115,6 +119,14 @@ def _explain(error: BaseException, hint: str) -> int | None:
         return None
     print(f"error{name_of_process()}: {in_words(error)}", file=sys.stderr)
     return 1 if isinstance(error, RuntimeError) else 2
+
+
+def is_told_by_run(error: BaseException) -> bool:
+    """Whether :func:`run` has words for an error without knowing what was being built."""
+    # An assertion says more with the name of the class that was built.
+    if isinstance(error, AssertionError):
+        return False
+    return is_echo_of_another_process(error) or speaks_for_itself(error)
 
 
 def speaks_for_itself(error: BaseException) -> bool:
@@ -131,6 +143,11 @@ def speaks_for_itself(error: BaseException) -> bool:
     if type(error).__module__.partition(".")[0] == _PACKAGE.name:
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    # The libraries' assertions that say something speak to whoever wrote the config.
+    if isinstance(error, AssertionError):
+        if os.environ.get(TRACEBACK):
+            return False
+        return bool(str(error)) and frame.f_globals["__name__"].partition(".")[0] in _LIBRARIES
     return Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)
 
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from rarts_mm.analysis import ResultsTable
 from rarts_mm.analysis.tables import COUNT
+from rarts_mm.checkpoint_reader import is_trusting
 from rarts_mm.engine import has_saved
 from rarts_mm.files import digest, write_text
 from rarts_mm.locks import locked
@@ -27,6 +28,7 @@ from .preflight import check_files
 from .prune import Extras, folder_name
 from .stages import Stages
 from .targets import SCORES, Target, parse_target
+from .validation import check_search
 
 
 def compress(
@@ -65,6 +67,7 @@ def compress(
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
+    check_search(cfg, "baseline", "finetune", complete=True)
     check_plans(cfg, targets, how)
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
     checkpoint = checkpoint or cfg.get("load_from")
@@ -104,7 +107,7 @@ def _chain(
     write_text(baseline_py, config_text(plain_config(cfg, "baseline")))
 
     def test(name: str, config: Path, weights: str | Path) -> dict[str, float]:
-        command = f"python tools/test.py {config} {weights}"
+        command = _command("test", config, weights)
         return stages.run(f"test: {name}", command, evaluate_stage, config, weights, work / "tests")
 
     if checkpoint is None:
@@ -125,7 +128,7 @@ def _chain(
         besides = [w for w, wanted in (("distill", distill), ("scratch", scratch)) if wanted]
         stages.run(
             " with ".join([f"prune {name}", *besides]),
-            shlex.join(["python", "tools/prune.py", str(search_py), str(searched), *flags]),
+            _command("prune", search_py, searched, *flags),
             prune_stage,
             search_py,
             searched,
@@ -182,16 +185,20 @@ def _identity(checkpoint: str) -> str:
     return digest(checkpoint) if Path(checkpoint).is_file() else checkpoint
 
 
+def _command(tool: str, *arguments: object) -> str:
+    """The command that does by hand what a stage does."""
+    trust = ["--trust-checkpoint"] if is_trusting() else []
+    return shlex.join(["python", f"tools/{tool}.py", *map(str, arguments), *trust])
+
+
 def _train(
     stages: Stages, name: str, config: Path, work_dir: Path, load_from: str | None = None
 ) -> Path:
     options = {} if load_from is None else {"load_from": load_from}
     resume = has_saved(work_dir)
-    command = f"python tools/train.py {config} --work-dir {work_dir}"
-    if resume:
-        command += " --resume"
-    elif options:
-        command += f" --cfg-options load_from={load_from}"
+    flags = ["--cfg-options", f"load_from={load_from}"] if options else []
+    flags = ["--resume"] if resume else flags
+    command = _command("train", config, "--work-dir", work_dir, *flags)
     result = stages.run(name, command, train_stage, config, work_dir, resume, options)
     # By its name alone: the folder may have been moved or copied since.
     return work_dir / Path(result["checkpoint"]).name

@@ -3,6 +3,8 @@
 import copy
 import difflib
 import inspect
+from collections.abc import Mapping
+from keyword import iskeyword
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -17,22 +19,13 @@ from rarts_mm.registry import HOOKS
 from .config_files import refuse_pasted_name
 from .errors import UsageError
 
-# What reading a config may raise, which is a program of its author's.
-_UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
 # What a search config adds to a plain one, and a plain run must not see.
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
+# A config is a program, and may fail in any of the ways of one.
+_UNREADABLE = (
+    *(SyntaxError, NameError, AttributeError, TypeError, ValueError, LookupError, ImportError),
+    *(OSError, RuntimeError, AssertionError, ArithmeticError, EOFError, MemoryError),
+)
 
 
 def read_config(path: str | Path, options: dict | None = None) -> Config:
@@ -47,7 +40,8 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     try:
         cfg = Config.fromfile(path)
     except _UNREADABLE as error:
-        raise UsageError(f"config {str(path)!r} cannot be read: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"config {str(path)!r} cannot be read: {reason}") from error
     if options:
         _check_option_names(cfg, options)
         try:
@@ -61,7 +55,12 @@ def _check_option_names(cfg: Config, options: dict) -> None:
     """Refuse an option that looks like a misspelt top-level key: it would change nothing."""
     known = {*cfg.keys(), *inspect.signature(Runner.__init__).parameters, *_SEARCH_KEYS}
     for option in options:
-        key = option.partition(".")[0]
+        key, *parts = option.split(".")
+        # Such a config could not be written down.
+        if not key.isidentifier() or "" in parts or any(map(iskeyword, (key, *parts))):
+            raise UsageError(
+                f"--cfg-options {option}: no key of a config; give names with dots between"
+            )
         if key not in known and (near := difflib.get_close_matches(key, known, n=1, cutoff=0.8)):
             raise UsageError(f"--cfg-options {option}: no such key; did you mean {near[0]!r}?")
 
@@ -70,11 +69,28 @@ def prepare_registries(cfg: Config) -> None:
     """Do what the Runner does before it builds: custom imports and the default scope."""
     imports = cfg.get("custom_imports")
     if imports:
-        import_modules_from_strings(**imports)
-    scope = cfg.get("default_scope", "mmengine")
+        _import(imports)
+    scope = cfg.get("default_scope") or "mmengine"
+    if not isinstance(scope, str):
+        raise UsageError(f"default_scope={scope!r} must be a text, such as 'mmdet'")
     current = DefaultScope.get_current_instance()
     if current is None or current.scope_name != scope:
         init_default_scope(scope)
+
+
+def _import(imports: Mapping) -> None:
+    """Import a config's modules, which register what it names.
+
+    Raises:
+        UsageError: they are not there, or no names.
+    """
+    try:
+        import_modules_from_strings(**imports)
+    except (ImportError, TypeError) as error:
+        raise UsageError(
+            f"custom_imports={dict(imports)!r} cannot be imported: {error}; correct the names "
+            "(custom_imports.imports), or install what they are of"
+        ) from error
 
 
 def _kind(cfg: dict | None) -> str:

@@ -13,6 +13,7 @@ from rarts_mm.models.distillation import distilled_type
 
 from .configs import is_search, plain_config, prepare_registries, read_config
 from .errors import UsageError
+from .validation import check_config
 
 # Written out, so that a config shows what its loss is.
 _WEIGHTS = {
@@ -48,6 +49,8 @@ def distill_config(
     teacher_cfg = read_config(teacher_config)
     if "model" not in teacher_cfg:
         raise UsageError(f"teacher config {teacher_config} has no model")
+    prepare_registries(teacher_cfg)
+    check_config(teacher_cfg, f"teacher {teacher_config}", parts=("model", "data_preprocessor"))
     if is_search(teacher_cfg):
         teacher_cfg = plain_config(teacher_cfg, "baseline")
     cfg = copy.deepcopy(pruned._cfg_dict.to_dict())

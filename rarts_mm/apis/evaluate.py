@@ -31,6 +31,7 @@ from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics
 from .processes import join_processes
+from .validation import check_config, check_launcher
 
 
 class _FitHook(Hook):
@@ -91,7 +92,14 @@ def evaluate(
         UsageError: missing files, a checkpoint that does not fit the model, or no training data to
             recompute statistics from.
     """
+    check_launcher(cfg.get("launcher", "none"))
     cfg = copy.deepcopy(cfg)
+    prepare_registries(cfg)
+    check_config(cfg, complete=True)
+    if cfg.get("test_dataloader") is None:
+        raise UsageError(
+            "the config has no test_dataloader, test_cfg and test_evaluator: nothing to test"
+        )
     cfg.work_dir = str(work_dir)
     cfg.load_from, cfg.resume = None, False
     if precise_bn is not None and not cfg.get("train_dataloader"):
@@ -104,7 +112,6 @@ def evaluate(
     refuse_templates(cfg)
     # Missing or damaged: better known before the model and the data are built.
     check_checkpoint(checkpoint)
-    prepare_registries(cfg)
     if is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     join_processes(cfg)

@@ -145,7 +145,7 @@ def _content(architecture: Architecture | str | Path | Mapping[str, Any]) -> Any
         return architecture
     # The text of a genotype is longer than a file's name may be.
     if len(str(architecture)) < 256 and Path(architecture).is_file():
-        return Path(architecture).read_text()
+        return Path(architecture).read_text(errors="replace")
     if isinstance(architecture, Path) or architecture.endswith((".json", ".txt")):
         raise UsageError(
             f"genotype {str(architecture)!r} does not exist; give the file that tools/derive.py wrote"

@@ -14,9 +14,10 @@ from rarts_mm.registry import MODELS
 from rarts_mm.search import AUXILIARY
 from rarts_mm.search.penalties.latency import differences
 
-from .configs import is_search, prepare_registries, read_config
+from .configs import is_search, read_config
 from .errors import UsageError
 from .input_size import searched_size
+from .validation import check_search
 
 DEVICES = ("cpu", "cuda")
 
@@ -137,7 +138,7 @@ def _search_network(cfg: Config, name: str) -> nn.Module:
             f"{name} searches nothing: its model is no rarts_mm.SearchModel; {wanted}, such as "
             "configs/rarts_darts_cifar10.py"
         )
-    prepare_registries(cfg)
+    check_search(cfg)
     model = dict(cfg.model, networks=1, keep=AUXILIARY)
     if cfg.get("data_preprocessor") is not None:
         model.setdefault("data_preprocessor", cfg.data_preprocessor)

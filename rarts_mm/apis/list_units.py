@@ -13,6 +13,7 @@ from rarts_mm.widths import WidthSpace, find_units
 
 from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
+from .validation import check_config
 
 _EVERYWHERE = ""
 
@@ -49,6 +50,7 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
     if "model" not in cfg:
         raise UsageError(f"{config} has no model to look into")
     prepare_registries(cfg)
+    check_config(cfg, parts=("model",))
     search = is_search(cfg)
     if search:
         _check_keys(cfg.model)

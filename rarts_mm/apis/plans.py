@@ -1,5 +1,6 @@
 """From a search and what is asked for to the dimensions that stay."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -192,6 +193,8 @@ class _Planner:
     def plan(self, target: Target) -> Plan:
         kept = self._keep(target, self.how.criterion)
         total = sum(unit.size for unit in self.units)
+        if sum(map(len, kept.values())) == total:
+            raise ValueError(_nothing_goes(target, total))
         plan = Plan(target, kept, 1 - sum(map(len, kept.values())) / total)
         if target.quantity != SCORES:
             cost, plan.of = self._cost(target.quantity), self._part(target.quantity)
@@ -299,6 +302,20 @@ class _Planner:
                 found = agreement(own, theirs, kept, self._keep(target, other))
                 out[other] = asdict(found)
         return out
+
+
+def _nothing_goes(target: Target, total: int) -> str:
+    asked = " ".join(target.arguments)
+    if target.quantity != SCORES:
+        return (
+            f"{asked} removes nothing: it leaves less than one of {total} scores out; ask for less."
+        )
+    # Rounded to the nearest number of scores.
+    least = (math.floor(0.5e4 / total) + 1) / 1e4
+    return (
+        f"{asked} removes nothing: it is less than half of one of {total} scores. Give at least "
+        f"--ratio {least:g}, or leave the pruning out."
+    )
 
 
 def _amount(number: float) -> str:

@@ -29,6 +29,7 @@ from .input_size import input_size
 from .plans import Plan, Ranking, make_plans, needs_no_scores
 from .search_checkpoint import Search, load_search
 from .targets import SCORES, Target, parse_target
+from .validation import check_config
 
 RECORD = "widths.json"
 
@@ -276,6 +277,7 @@ def scratch_config(
         UsageError: parts of the model are frozen, which would leave their random weights as they are.
     """
     cfg = plain_config(search, "baseline")
+    check_config(cfg, "baseline")
     if frozen := [path for path, value in _items(cfg.model, "frozen_stages") if value >= 0]:
         keys = [f"model.architecture{path}" for path in frozen]
         options = " ".join(f"{key}.frozen_stages=-1 {key}.norm_eval=False" for key in keys)

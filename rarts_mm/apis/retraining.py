@@ -20,6 +20,7 @@ from rarts_mm.cells.genotype import Genotype
 from .configs import prepare_registries, read_config
 from .errors import UsageError
 from .input_size import input_size, searched_size
+from .validation import check_config
 
 CIFAR, IMAGENET = "cifar", "imagenet"
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -69,6 +70,7 @@ def retraining_config(
             f"{_CIFAR_CONFIGS['CIFAR10']}"
         )
     prepare_registries(cfg)
+    check_config(cfg, "retraining config")
     if _is_cifar(cfg) and _is_cifar(search):
         _take_data_over(cfg, search)
         cfg.merge_from_dict(options or {})

@@ -15,6 +15,7 @@ from rarts_mm.search import AUXILIARY, PRIMARY
 
 from .configs import prepare_registries, read_config, require_search
 from .errors import UsageError
+from .validation import check_search
 
 KEEP = (AUXILIARY, PRIMARY, "mean")
 # What is kept of a checkpoint that has one network and no scores.
@@ -109,6 +110,7 @@ def load_search(
     """
     cfg = read_config(config, options)
     require_search(cfg, str(config))
+    check_search(cfg, "finetune")
     if keep is not None and keep not in KEEP:
         raise UsageError(f"keep must be one of {KEEP}, got {keep!r}")
     content = read_checkpoint(checkpoint)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -15,7 +16,7 @@ from rarts_mm.engine import (
     has_saved,
     resume_from_whole_file,
 )
-from rarts_mm.files import is_remote
+from rarts_mm.files import is_remote, written_whole
 from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.locks import locked, refuse_if_locked
 from rarts_mm.progress import is_followed
@@ -33,6 +34,7 @@ from .empty_data import naming_empty_data_sets
 from .errors import UsageError
 from .preflight import check_files, check_metrics, check_work_dir
 from .processes import is_first_process, join_processes
+from .validation import check_config, check_launcher
 
 
 def training_config(
@@ -57,6 +59,7 @@ def training_config(
         UsageError: with the value, the reason and the remedy.
         FolderInUseError: another run writes into the work dir.
     """
+    check_launcher(launcher)
     cfg = read_config(config, options)
     cfg.launcher = launcher
     if work_dir is not None:
@@ -65,6 +68,8 @@ def training_config(
         cfg.work_dir = str(Path("work_dirs") / Path(config).stem)
     if "optim_wrapper" not in cfg or "train_cfg" not in cfg or "model" not in cfg:
         raise UsageError(f"{config} has no model, train_cfg or optim_wrapper: nothing to train")
+    prepare_registries(cfg)
+    check_config(cfg, complete=True)
     if amp:
         switch_amp_on(cfg)
     if auto_scale_lr:
@@ -114,6 +119,25 @@ def training_config(
     return cfg
 
 
+class _ConfigHook(Hook):
+    """Puts the config of a work dir back if the run that has written a new one makes no step.
+
+    MMEngine writes it when it builds the Runner, before a checkpoint to resume is read.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.path = Path(cfg.work_dir) / Path(cfg.filename or "none.py").name
+        self.content = self.path.read_bytes() if self.path.is_file() else None
+
+    def after_train_iter(self, *_: object, **__: object) -> None:
+        self.content = None
+
+    def put_back(self) -> None:
+        if self.content is not None and int(os.environ.get("RANK", 0)) == 0:
+            with written_whole(self.path) as temporary:
+                temporary.write_bytes(self.content)
+
+
 def train(cfg: Config) -> Runner:
     """Build the runner of a config and train.
 
@@ -134,7 +158,17 @@ def _train(cfg: Config) -> Runner:
     prepare_registries(cfg)
     join_processes(cfg)
     factor = scale_learning_rate(cfg, int(os.environ.get("WORLD_SIZE", 1)))
+    written = _ConfigHook(cfg)
+    try:
+        return _run(cfg, factor, written)
+    except BaseException:
+        written.put_back()
+        raise
+
+
+def _run(cfg: Config, factor: float | None, written: _ConfigHook) -> Runner:
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(written)
     runner.logger.addFilter(LibraryNoise())
     if factor is not None:
         runner.logger.info("Learning rates of the weights scaled by %g; alpha's stays.", factor)

@@ -34,6 +34,9 @@ from .folder import write_data_set
 VERSION = 1
 """Version of the pictures: raised when the same arguments give other bytes."""
 
+# Terabytes, or pictures that no memory holds, are a slip of the hand.
+_MOST_IMAGES, _LARGEST_SIZE = 1_000_000, 8192
+
 SPLITS = ("train", "val")
 DEFAULT_CLASSES = ("circle", "rectangle", "triangle")
 
@@ -302,9 +305,15 @@ def make_shapes(
         FileExistsError: ``out`` holds something else, which is left alone.
     """
     classes = _check_classes(classes)
-    for name, value, least in (("train", train, 1), ("val", val, 1), ("size", size, 32)):
+    for name, value, least, most in (
+        ("train", train, 1, _MOST_IMAGES),
+        ("val", val, 1, _MOST_IMAGES),
+        ("size", size, 32, _LARGEST_SIZE),
+    ):
         if value < least:
             raise ValueError(f"{name}={value}: must be at least {least}.")
+        if value > most:
+            raise ValueError(f"{name}={value}: must be at most {most:,}, for the sake of the disk.")
     if seed < 0:
         raise ValueError(f"seed={seed}: must not be negative.")
     if not 0 <= cue <= 1:

@@ -104,13 +104,7 @@ class RARTSOptimWrapperConstructor:
                 "optim_wrapper.weights is missing: give the base config's optim_wrapper, "
                 "weights=_base_.optim_wrapper"
             )
-        check_member("weights", cfg["weights"])
-        if cfg.get("alpha"):
-            check_member("alpha", cfg["alpha"])
-        _check_known("alternation", cfg["alternation"], ALTERNATIONS)
-        penalties = cfg.get("penalty") or []
-        for penalty in penalties if isinstance(penalties, list | tuple) else [penalties]:
-            _check_known("penalty", penalty, PENALTIES)
+        check_rules(cfg)
 
     def _check_model(self, rule, model: nn.Module) -> None:
         name = type(rule).__name__
@@ -147,6 +141,21 @@ class RARTSOptimWrapperConstructor:
                 f"{name} does not use optim_wrapper.{' and .'.join(idle)}; they change nothing.",
                 logger="current",
             )
+
+
+def check_rules(cfg: Mapping) -> None:
+    """Raise unless a search's ``optim_wrapper`` names optimisers, an alternation and penalties that are there.
+
+    Raises:
+        ValueError: with the key's full name.
+    """
+    check_member("weights", cfg["weights"])
+    if cfg.get("alpha"):
+        check_member("alpha", cfg["alpha"])
+    _check_known("alternation", cfg.get("alternation", dict(type="RARTS")), ALTERNATIONS)
+    penalties = cfg.get("penalty") or []
+    for penalty in penalties if isinstance(penalties, list | tuple) else [penalties]:
+        _check_known("penalty", penalty, PENALTIES)
 
 
 def _check_known(what: str, cfg: object, registry: Registry) -> None:

@@ -32,6 +32,8 @@ from .stepper import Stepper
 _FAR = 1e6
 # So often in a row a step has to be too short to count; with momentum a search turns round at times.
 _RESTING_STEPS = 10
+# Hours of them.
+_MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,11 @@ def search(
     It rests where ten steps in a row are shorter than 1e-12 eta, or than what rounding makes of them,
     and the residuals are below 1e-8 (1 + lambda + beta).
     """
+    if isinstance(steps, int) and steps > _MOST_STEPS:
+        raise ValueError(
+            f"steps={steps} would take days; 20000 are enough for most settings, and at most "
+            f"{_MOST_STEPS} are taken"
+        )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(
             f"steps={steps!r} must be an integer of at least 1; 20000 are enough for most settings"

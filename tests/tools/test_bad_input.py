@@ -278,9 +278,14 @@ def test_resume_from_weights_alone(small_config, search_copy, tmp_path):
     ("option", "message"),
     [
         ("optim_wraper.beta=0.5", "did you mean 'optim_wrapper'"),
-        ("optim_wrapper.betta=0.5", "unknown keys in optim_wrapper: ['betta']"),
+        (
+            "optim_wrapper.betta=0.5",
+            "unknown key optim_wrapper.betta of RARTSOptimWrapper; did you mean 'beta'",
+        ),
         ("train_cfg.max_epoch=1", "max_epoch"),
         ("beta", "KEY=VALUE"),
+        ("..=1", "no key of a config"),
+        ("model.class=1", "no key of a config"),
     ],
 )
 def test_misspelt_options(small_config, tmp_path, option, message):
@@ -303,7 +308,10 @@ def test_a_folder_that_cannot_be_written(search_copy, tmp_path):
         ("train_cfg.max_epochs=0", r"max_epochs=0 must be a whole number >= 1"),
         ("train_cfg.max_epochs=abc", r"max_epochs='abc' must be a whole number"),
         ("optim_wrapper.penalty.type=LatencyPenalty", r"LatencyPenalty\) needs latencies: give"),
-        ("model.space.type=Foo", r"unknown model\.space\.type='Foo'; known are .*'WidthSpace'"),
+        (
+            "model.space.type=Foo",
+            r"model\.space\.type='Foo' is no .* space; known are .*'WidthSpace'",
+        ),
         ("model.space.include=foo", r"'foo'"),
         ("load_from={file}", r"cannot be read: .*no checkpoint; take"),
     ],

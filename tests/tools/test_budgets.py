@@ -348,6 +348,8 @@ def test_a_teacher_that_does_not_fit_is_known_before_anything_is_written(search,
         (["--flops", "0.6", "--round-to", "0"], "round_to must be a whole number of at least 1"),
         (["--flops", "0.6", "--input-size", "0", "32"], "got (0, 32)"),
         (["--ratio", "0.99"], "the largest ratio is"),
+        (["--ratio", "1e-300"], "--ratio 1e-300 removes nothing: it is less than half of one of"),
+        (["--params", "0.9999999999"], "removes nothing"),
         (["--curve", "--distill", "a.py", "b.pth"], "give --ratio or a budget"),
         (
             ["--ratio", "0.4", "--cfg-options", "model.space.exclude=backbone.layer1.0.bn4"],

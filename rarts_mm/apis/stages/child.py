@@ -11,14 +11,17 @@ from multiprocessing.connection import Connection
 from rarts_mm import progress
 from rarts_mm.parent import children_die_too, die_with_parent
 
-from ..command_line import in_words, speaks_for_itself
+from ..command_line import in_words, is_told_by_run, speaks_for_itself
 from ..errors import UsageError
 from ..stopping import stoppable
+from ..system_errors import keep_going_without_log_files
+from ..validation.building import explained_building
 
 
 def main() -> None:
     """Perform the order that :func:`~rarts_mm.apis.stages.process.run_in_process` gives."""
     handle, parent, order = pickle.load(sys.stdin.buffer)
+    keep_going_without_log_files()
     children_die_too()
     die_with_parent(parent)
     # Asked where it stands, the process writes it into its log.
@@ -38,7 +41,8 @@ def main() -> None:
 def _perform(order: bytes) -> tuple[str, object, str]:
     try:
         function, args = pickle.loads(order)
-        return "result", function(*args), ""
+        with explained_building(unless=is_told_by_run):
+            return "result", function(*args), ""
     except UsageError as error:
         return "usage", str(error), ""
     # The boundary of a process: whatever it was, the parent must hear of it.
