@@ -1,20 +1,25 @@
 """A hundred times SIGKILL: what is begun again ends as if nothing had happened, and nothing stays.
 
-Searches of widths and of cells, with and without data workers, are resumed; prune and the tools that
-make data are started again. The moments are spread over the whole run.
+Searches of widths and of cells, with and without data workers, are resumed; prune, the whole chain and
+the tools that make data are started again. The moments are spread over the whole run.
 """
 
+import contextlib
+import json
+import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from rarts_mm.datasets import make_digits
 from rarts_mm.files import digest
 from tests.commands import Command
+from tests.conftest import CONFIGS
 from tests.engine.resuming import assert_equal, assert_same_search, load
 from tests.tiny_files import search_config
 
@@ -87,8 +92,18 @@ def search_job(folder: Path, space: str, workers: int) -> Job:
     return Job("train", arguments, same_searches)
 
 
-def killed_again_and_again(job: Job, folder: Path, kills: int, seed: int) -> None:
-    """Kill a job so many times at random moments, and look at each of its ends."""
+def killed_again_and_again(
+    job: Job,
+    folder: Path,
+    kills: int,
+    seed: int,
+    gone: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """Kill a job so many times at random moments, and look at each of its ends.
+
+    Args:
+        gone: waits until nothing is left of a job, besides what is in its session.
+    """
     number = random.Random(seed)
     whole = folder / "whole"
     seconds = job.finish(whole)
@@ -101,6 +116,7 @@ def killed_again_and_again(job: Job, folder: Path, kills: int, seed: int) -> Non
             command.signal_after(number.uniform(0, seconds), signal.SIGKILL)
             status = command.wait()
             command.nothing_left()
+            gone(folder)
             ended = status == 0
             assert ended or status == -signal.SIGKILL, command.text
             kills -= not ended
@@ -138,3 +154,55 @@ def test_prune(tmp_path):
 def test_data_tools(tmp_path, tool, options, kills):
     job = Job(tool, lambda folder: ["--out", folder, *options], same_files)
     killed_again_and_again(job, tmp_path, kills, kills)
+
+
+@pytest.mark.slow
+def test_compress(tmp_path, monkeypatch):
+    # Its stages are sessions of their own; they are known by what they were started with.
+    monkeypatch.setenv(MARK, str(tmp_path))
+    folder = tmp_path / "digits"
+    make_digits(folder)
+    options = [
+        *("train_cfg.max_epochs=1", "train_cfg.val_interval=1", "randomness.seed=0"),
+        *("finetune.train_cfg.max_epochs=1", "finetune.train_cfg.val_interval=1"),
+        *("train_dataloader.batch_size=250", "randomness.deterministic=True"),
+        *(f"{p}_dataloader.dataset.data_root={folder}" for p in ("train", "val", "test")),
+    ]
+    config = CONFIGS / "sidt_swin_micro_digits.py"
+
+    def arguments(work_dir: Path) -> list[object]:
+        return [config, "--ratio", "0.4", "--work-dir", work_dir, "--cfg-options", *options]
+
+    killed_again_and_again(Job("compress", arguments, same_chains), tmp_path, 10, 0, staged)
+
+
+MARK = "RARTS_MM_TEST_MARK"
+
+
+def same_chains(parts: Path, whole: Path) -> None:
+    tuned = "pruned_40/finetune/epoch_1.pth"
+    for name in ("baseline/epoch_1.pth", "search/epoch_1.pth", "pruned_40/pruned.pth", tuned):
+        states = [load(folder / name)["state_dict"] for folder in (parts, whole)]
+        assert_equal(*states)
+    rows, others = (json.loads((f / "results.json").read_text())["rows"] for f in (parts, whole))
+    for row, other in zip(rows, others, strict=True):
+        # All but the latency is the same.
+        assert {**row, "latency": 0} == {**other, "latency": 0}
+
+
+def staged(folder: Path, seconds: float = 10.0) -> None:
+    """Wait until no process that was started for a chain in the folder is left."""
+    mark = f"{MARK}={folder}".encode()
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid, environment in environments() if mark in environment]:
+        assert time.monotonic() < deadline, f"processes {left} are left"
+        time.sleep(0.1)
+
+
+def environments() -> Iterator[tuple[int, list[bytes]]]:
+    """What every process but this one was started with."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            pid = int(path.parent.name)
+            if pid != os.getpid() and (content := path.read_bytes()):
+                yield pid, content.split(b"\0")
