@@ -22,6 +22,7 @@ from .compress_stages import (
 )
 from .config_files import config_text
 from .configs import plain_config, read_config, require_search
+from .input_size import input_size
 from .metrics import headline, metric_format
 from .plans import Ranking, check_plans
 from .preflight import check_files
@@ -69,6 +70,9 @@ def compress(
     require_search(cfg, str(config))
     check_search(cfg, "baseline", "finetune", complete=True)
     check_plans(cfg, targets, how)
+    if how.input_size is None:
+        # Unknown, it would be asked for after hours of training.
+        input_size(cfg)
     work = Path(work_dir or Path("work_dirs") / f"compress_{Path(config).stem}")
     checkpoint = checkpoint or cfg.get("load_from")
     if checkpoint is None:

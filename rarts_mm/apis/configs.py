@@ -125,7 +125,7 @@ def plain_config(search: Config, recipe: str) -> Config:
         recipe: ``'finetune'`` or ``'baseline'``.
     """
     require_search(search, str(search.filename or "the config"))
-    cfg = copy.deepcopy(search._cfg_dict.to_dict())
+    cfg = copy.deepcopy(search.to_dict())
     overrides = cfg.get(recipe) or {}
     for key in _SEARCH_KEYS:
         cfg.pop(key, None)

@@ -53,7 +53,7 @@ def distill_config(
     check_config(teacher_cfg, f"teacher {teacher_config}", parts=("model", "data_preprocessor"))
     if is_search(teacher_cfg):
         teacher_cfg = plain_config(teacher_cfg, "baseline")
-    cfg = copy.deepcopy(pruned._cfg_dict.to_dict())
+    cfg = copy.deepcopy(pruned.to_dict())
     cfg["custom_imports"] = _imports(cfg, teacher_cfg)
     prepare_registries(Config(ConfigDict(cfg)))
 

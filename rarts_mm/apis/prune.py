@@ -127,6 +127,7 @@ def prune(
     if not targets:
         raise UsageError("nothing to prune to; for example --ratio 0.4")
     search = load_search(config, checkpoint, keep, options, plain=needs_no_scores(how, targets))
+    size = how.input_size or input_size(search.cfg)
     source = dict(
         config=str(config),
         checkpoint=str(checkpoint),
@@ -147,7 +148,7 @@ def prune(
         for target in targets:
             _check_folder(folders[target], sources[target])
         return [
-            _prune_one(search, plans[target], folders[target], sources[target], texts[target])
+            _prune_one(search, plans[target], folders[target], sources[target], texts[target], size)
             for target in targets
         ]
 
@@ -224,13 +225,17 @@ def _texts(search: Search, plan: Plan, extras: Extras, source: dict) -> dict[str
 
 
 def _prune_one(
-    search: Search, plan: Plan, folder: Path, source: dict, texts: dict[str, str]
+    search: Search,
+    plan: Plan,
+    folder: Path,
+    source: dict,
+    texts: dict[str, str],
+    size: tuple[int, int],
 ) -> Pruned:
     scored, kept = search.network, plan.kept
     sliced = slice_network(copy.deepcopy(scored), kept)
     proof = prove_slicing(scored, kept, sliced)
     units, _ = search.model.space.units(scored)
-    size = tuple(source["ranking"]["input_size"] or input_size(search.cfg))
     costs = compare_costs(scored, sliced, size, units=units)
 
     # First, as it says whose folder this is if the rest is interrupted.

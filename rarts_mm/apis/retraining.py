@@ -186,7 +186,7 @@ def _take_data_over(cfg: Config, search: Config) -> None:
 def _self_contained(cfg: Config) -> Config:
     """Without what the config's own text needed only while it was read."""
     known = {*inspect.signature(Runner.__init__).parameters, "custom_imports", "how_to_get"}
-    kept = {k: v for k, v in cfg._cfg_dict.to_dict().items() if k in known and v is not None}
+    kept = {k: v for k, v in cfg.to_dict().items() if k in known and v is not None}
     for key in ("load_from", "work_dir"):
         kept.pop(key, None)
     return Config(kept)
