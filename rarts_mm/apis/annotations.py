@@ -20,6 +20,7 @@ from rarts_mm.datasets.coco_file import (
 )
 from rarts_mm.files import is_remote
 
+from .backends import reads_locally
 from .configs import prepare_registries
 
 # Reading 64 MB takes a second or two; COCO's 450 MB of training boxes are checked when the data set reads
@@ -44,7 +45,7 @@ def evaluator_files(cfg: Config, phase: str) -> Iterator[Path]:
     """Annotation files that a phase's metrics compare with."""
     for metric in _coco_metrics(cfg, phase):
         path = metric.get("ann_file")
-        if isinstance(path, str) and path and not is_remote(path):
+        if isinstance(path, str) and path and not is_remote(path) and reads_locally(metric):
             yield Path(path)
 
 
@@ -107,6 +108,8 @@ def _coco_class(dataset: dict) -> type | None:
 def _annotation_file(dataset: dict) -> Path | None:
     root, name = dataset.get("data_root") or "", dataset.get("ann_file")
     if not isinstance(name, str) or not name or is_remote(name) or is_remote(root):
+        return None
+    if not reads_locally(dataset):
         return None
     return Path(root, name)
 

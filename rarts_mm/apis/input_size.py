@@ -14,6 +14,7 @@ from torch import nn
 from rarts_mm.files import is_remote
 
 from .annotations import leaf_datasets
+from .backends import reads_images_locally, reads_locally
 from .configs import prepare_registries
 from .errors import UsageError
 from .image_pipeline import PIPELINE_ERRORS, ImagePipeline, undisturbed
@@ -112,7 +113,8 @@ def _of_arrays(
 
 def _first(cfg: Config, phase: str, leaf: Mapping) -> Any:
     """What the data set gives for its first image; None where its files are not here."""
-    if is_remote(leaf.get("data_root") or "") or missing_files(cfg, (phase,)):
+    here = reads_locally(leaf) and reads_images_locally(leaf)
+    if not here or is_remote(leaf.get("data_root") or "") or missing_files(cfg, (phase,)):
         return None
     settings = dict(copy.deepcopy(leaf))
     if "download" in settings:

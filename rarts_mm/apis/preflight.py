@@ -10,18 +10,23 @@ from rarts_mm.engine import last_saved
 from rarts_mm.files import is_remote
 
 from .annotations import check_annotation_files, evaluator_files, leaf_datasets
+from .backends import reads_images_locally, reads_locally
 from .errors import UsageError
 
 
 def _dataset_paths(dataset: dict) -> Iterator[Path]:
+    """Files and folders of this machine that a data set reads."""
     root = dataset.get("data_root") or ""
     if is_remote(root):
         return
-    annotation = dataset.get("ann_file") or ""
-    prefixes = dataset.get("data_prefix") or {}
-    prefixes = list(prefixes.values()) if isinstance(prefixes, dict) else [prefixes]
-    parts = [p for p in (annotation, *prefixes) if isinstance(p, str) and p]
-    if root and not parts:
+    parts = []
+    if reads_locally(dataset):
+        parts.append(dataset.get("ann_file") or "")
+    if local_images := reads_images_locally(dataset):
+        prefixes = dataset.get("data_prefix") or {}
+        parts += list(prefixes.values()) if isinstance(prefixes, dict) else [prefixes]
+    parts = [p for p in parts if isinstance(p, str) and p]
+    if root and not parts and local_images and reads_locally(dataset):
         parts = [""]
     for part in parts:
         path = Path(part) if Path(part).is_absolute() else Path(root) / part
@@ -77,7 +82,8 @@ def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None
     if not told:
         lines.append(
             "  Put the files there, or name another place with --cfg-options, for example "
-            "train_dataloader.dataset.data_root=PATH or load_from=PATH"
+            "train_dataloader.dataset.data_root=PATH or load_from=PATH. What is read through another "
+            "storage backend (backend_args) is not looked at"
         )
     raise UsageError("files are missing:\n" + "\n".join(lines))
 
