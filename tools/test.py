@@ -16,6 +16,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", help="pickle file for the predictions")
     parser.add_argument("--show-dir", help="folder for pictures with the predictions drawn in")
     parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: the config's tta_model and tta_pipeline, else mirror images",
+    )
+    parser.add_argument(
         "--precise-bn",
         type=int,
         metavar="N",
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if args.out:
         if not args.out.endswith((".pkl", ".pickle")):
             raise command_line.UsageError(f"--out must be a .pkl file, got {args.out!r}")
-        evaluators = cfg.test_evaluator
+        evaluators = cfg.get("test_evaluator") or []
         evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
         cfg.test_evaluator = [
             *evaluators,
@@ -64,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         cfg.default_hooks = hooks
     work_dir = args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem
     with command_line.trusting(args.trust_checkpoint):
-        return evaluate(cfg, checkpoint_in(args.checkpoint), work_dir, args.precise_bn)
+        checkpoint = checkpoint_in(args.checkpoint)
+        return evaluate(cfg, checkpoint, work_dir, args.precise_bn, args.tta)
 
 
 if __name__ == "__main__":

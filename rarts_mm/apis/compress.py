@@ -23,9 +23,10 @@ from .compress_stages import (
 from .config_files import config_text
 from .configs import plain_config, read_config, require_search
 from .input_size import input_size
+from .iterations import RECIPES, refuse_endless
 from .metrics import headline, metric_format
 from .plans import Ranking, check_plans
-from .preflight import check_files
+from .preflight import check_files, require_test
 from .prune import Extras, folder_name
 from .stages import Stages
 from .targets import SCORES, Target, parse_target
@@ -68,8 +69,12 @@ def compress(
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
+    require_test(cfg)
     check_search(cfg, "baseline", "finetune", complete=True)
     check_plans(cfg, targets, how)
+    refuse_endless(cfg, phases=("train", "val", "test"))
+    for recipe in RECIPES:
+        refuse_endless(plain_config(cfg, recipe), recipe, ("train", "val", "test"))
     if how.input_size is None:
         # Unknown, it would be asked for after hours of training.
         input_size(cfg)
@@ -162,9 +167,12 @@ def _chain(
             stages, "control", work / "control.py", work / "control", load_from=str(checkpoint)
         )
         models["baseline, trained on"] = (work / "control.py", trained_on)
+        more, rounding = f"{plan['epochs']} more epochs", ", rounded up to whole epochs"
+        if plan["epochs"] is None:
+            more, rounding = f"{plan['steps']} more iterations", ""
         notes.append(
-            f"baseline, trained on: {plan['epochs']} more epochs, as many steps as the search and "
-            f"one fine-tuning ({plan['steps']}), rounded up to whole epochs"
+            f"baseline, trained on: {more}, as many steps as the search and one fine-tuning "
+            f"({plan['steps']}){rounding}"
         )
 
     metrics = {name: test(name, c, p) for name, (c, p) in models.items()}

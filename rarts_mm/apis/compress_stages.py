@@ -3,7 +3,9 @@
 import copy
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 
 from rarts_mm.analysis import count_flops, environment, latency_of_models
 from rarts_mm.files import write_text
@@ -14,6 +16,7 @@ from .configs import prepare_registries, read_config
 from .evaluate import evaluate
 from .finding import checkpoint_in
 from .input_size import input_size
+from .iterations import is_by_iterations
 from .plans import Ranking
 from .prune import Extras, prune
 from .schedule import continued
@@ -45,12 +48,22 @@ def control_plan(baseline: Path, searched: Path, tuned: Path, out: Path) -> dict
     """Write the config that trains the baseline on for the steps of search and fine-tuning."""
     search_meta, tuned_meta = (read_checkpoint(p)["meta"] for p in (searched, tuned))
     steps = search_meta["iter"] + tuned_meta["iter"]
-    per_epoch = tuned_meta["iter"] / tuned_meta["epoch"]
-    # Rounded up: in doubt the control gets more training than the pruned model.
-    epochs = -(-steps // per_epoch)
-    cfg = continued(read_config(baseline), int(epochs))
-    write_text(out, config_text(cfg))
-    return dict(epochs=int(epochs), steps=steps)
+    cfg = read_config(baseline)
+    if is_by_iterations(cfg.train_cfg):
+        epochs, length = None, steps
+    else:
+        # Rounded up: in doubt the control gets more training than the pruned model.
+        length = epochs = -(-steps // _steps_per_epoch(cfg, tuned_meta))
+    write_text(out, config_text(continued(cfg, length)))
+    return dict(epochs=epochs, steps=steps)
+
+
+def _steps_per_epoch(cfg: Config, tuned_meta: dict) -> int:
+    if tuned_meta["epoch"]:
+        return round(tuned_meta["iter"] / tuned_meta["epoch"])
+    # The fine-tuning counted iterations only.
+    prepare_registries(cfg)
+    return len(Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader)))
 
 
 def evaluate_stage(config: Path, checkpoint: Path, work_dir: Path) -> dict:

@@ -18,6 +18,7 @@ from rarts_mm.registry import HOOKS
 
 from .config_files import refuse_pasted_name
 from .errors import UsageError
+from .iterations import keep_iterations
 
 # What a search config adds to a plain one, and a plain run must not see.
 _SEARCH_KEYS = ("finetune", "baseline", "how_to_get")
@@ -39,6 +40,8 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     refuse_pasted_name(path)
     try:
         cfg = Config.fromfile(path)
+        if is_search(cfg):
+            keep_iterations(cfg, path)
     except _UNREADABLE as error:
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"config {str(path)!r} cannot be read: {reason}") from error
@@ -117,7 +120,8 @@ def plain_config(search: Config, recipe: str) -> Config:
     """The config that trains a search's architecture in the ordinary way.
 
     The optimiser is the search's ``optim_wrapper.weights``; the schedule is the search's, epochs and
-    all. Where the search config has a dict ``finetune`` (or ``baseline``), its entries replace whole
+    all, or that of a base that counts iterations (:func:`~rarts_mm.apis.iterations.keep_iterations`).
+    Where the search config has a dict ``finetune`` (or ``baseline``), its entries replace whole
     top-level keys, for instance ``finetune = dict(train_cfg=_base_.train_cfg)``.
 
     Args:

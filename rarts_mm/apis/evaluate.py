@@ -9,7 +9,6 @@ from mmengine.evaluator import DumpResults
 from mmengine.fileio import dump
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -19,6 +18,7 @@ from rarts_mm.engine import (
     DataHook,
     ProgressHook,
     RecomputeStatisticsHook,
+    unwrapped,
 )
 from rarts_mm.files import written_whole
 from rarts_mm.library_noise import LibraryNoise
@@ -29,8 +29,10 @@ from .config_files import refuse_templates
 from .configs import is_search, prepare_registries
 from .empty_data import naming_empty_data_sets
 from .errors import UsageError
-from .preflight import check_files, check_metrics
+from .iterations import refuse_endless
+from .preflight import check_files, check_metrics, require_test
 from .processes import join_processes
+from .tta import with_tta
 from .validation import check_config, check_launcher
 
 
@@ -47,7 +49,7 @@ class _FitHook(Hook):
         self.checkpoint = checkpoint
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         state = checkpoint.get("state_dict", checkpoint)
         # Published files have more than the model, such as an average of the weights.
         if problems := [p for p in misfits(model, state) if not p.endswith(UNKNOWN)]:
@@ -80,26 +82,29 @@ def _write_whole(path: str, results: list) -> dict:
 
 
 def evaluate(
-    cfg: Config, checkpoint: str | Path, work_dir: str | Path, precise_bn: int | None = None
+    cfg: Config,
+    checkpoint: str | Path,
+    work_dir: str | Path,
+    precise_bn: int | None = None,
+    tta: bool = False,
 ) -> dict[str, float]:
     """Test a checkpoint; returns the metrics of the config's ``test_evaluator``.
 
     Args:
         precise_bn: recompute batch norm statistics from this many training images first; the
             checkpoint stays as it is.
+        tta: test with several views of each image, see :func:`~rarts_mm.apis.tta.with_tta`.
 
     Raises:
-        UsageError: missing files, a checkpoint that does not fit the model, or no training data to
-            recompute statistics from.
+        UsageError: no test data, missing files, a checkpoint that does not fit the model, or no
+            training data to recompute statistics from.
     """
     check_launcher(cfg.get("launcher", "none"))
     cfg = copy.deepcopy(cfg)
     prepare_registries(cfg)
+    require_test(cfg)
     check_config(cfg, complete=True)
-    if cfg.get("test_dataloader") is None:
-        raise UsageError(
-            "the config has no test_dataloader, test_cfg and test_evaluator: nothing to test"
-        )
+    refuse_endless(cfg, phases=("test",))
     cfg.work_dir = str(work_dir)
     cfg.load_from, cfg.resume = None, False
     if precise_bn is not None and not cfg.get("train_dataloader"):
@@ -112,7 +117,9 @@ def evaluate(
     refuse_templates(cfg)
     # Missing or damaged: better known before the model and the data are built.
     check_checkpoint(checkpoint)
-    if is_search(cfg):
+    if tta:
+        cfg = with_tta(cfg)
+    elif is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     join_processes(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)

@@ -88,6 +88,17 @@ def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None
     raise UsageError("files are missing:\n" + "\n".join(lines))
 
 
+def require_test(cfg: Config) -> None:
+    """Raise unless a config says what to test on, and how."""
+    parts = ("test_dataloader", "test_cfg", "test_evaluator")
+    if absent := [part for part in parts if cfg.get(part) is None]:
+        raise UsageError(
+            f"the config has no {' and no '.join(absent)}, so there is nothing to test with; add what is "
+            "missing. To test on the validation data: test_dataloader = val_dataloader, "
+            "test_cfg = dict(type='TestLoop'), test_evaluator = val_evaluator"
+        )
+
+
 def check_metrics(cfg: Config, phases: tuple[str, ...]) -> None:
     """Raise if a metric needs a package that is not installed; mmdet would only warn, and fail late."""
     for phase in phases:

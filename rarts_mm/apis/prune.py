@@ -26,6 +26,7 @@ from .configs import plain_config
 from .distill import distill_config
 from .errors import UsageError
 from .input_size import input_size
+from .iterations import refuse_endless
 from .plans import Plan, Ranking, make_plans, needs_no_scores
 from .search_checkpoint import Search, load_search
 from .targets import SCORES, Target, parse_target
@@ -266,6 +267,7 @@ def finetune_config(
     Where it starts from and works is added where it is written.
     """
     cfg = plain_config(search, "finetune")
+    refuse_endless(cfg, "finetune")
     cfg.model = pruned_config(cfg.model.to_dict(), kept, selections)
     return cfg
 
@@ -283,6 +285,7 @@ def scratch_config(
     """
     cfg = plain_config(search, "baseline")
     check_config(cfg, "baseline")
+    refuse_endless(cfg, "baseline")
     if frozen := [path for path, value in _items(cfg.model, "frozen_stages") if value >= 0]:
         keys = [f"model.architecture{path}" for path in frozen]
         options = " ".join(f"{key}.frozen_stages=-1 {key}.norm_eval=False" for key in keys)

@@ -32,6 +32,7 @@ from .configs import (
 )
 from .empty_data import naming_empty_data_sets
 from .errors import UsageError
+from .iterations import refuse_endless
 from .preflight import check_files, check_metrics, check_work_dir
 from .processes import is_first_process, join_processes
 from .validation import check_config, check_launcher
@@ -70,6 +71,7 @@ def training_config(
         raise UsageError(f"{config} has no model, train_cfg or optim_wrapper: nothing to train")
     prepare_registries(cfg)
     check_config(cfg, complete=True)
+    refuse_endless(cfg)
     if amp:
         switch_amp_on(cfg)
     if auto_scale_lr:

@@ -33,6 +33,7 @@ from .hooks import (
 from .loop import SearchLoop
 from .member_configs import alpha_like
 from .optim_wrapper import RARTSOptimWrapper
+from .unwrapping import unwrapped
 
 __all__ = [
     "CPUDistributed",
@@ -65,4 +66,5 @@ __all__ = [
     "has_saved",
     "last_saved",
     "resume_from_whole_file",
+    "unwrapped",
 ]

@@ -1,10 +1,11 @@
 """Refuses to go on with weights of another model."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from rarts_mm.models.fit import UNKNOWN, listed, misfits
 from rarts_mm.registry import HOOKS
+
+from ..unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -20,7 +21,7 @@ class CheckpointFitHook(Hook):
     priority = 45
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         state = checkpoint.get("state_dict", checkpoint)
         # Tools that only test set no loop to train.
         resuming = runner._resume and runner._train_loop is not None

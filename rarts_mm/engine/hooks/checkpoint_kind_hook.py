@@ -1,9 +1,10 @@
 """Refuses checkpoints of the wrong kind."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from rarts_mm.registry import HOOKS
+
+from ..unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -17,7 +18,7 @@ class CheckpointKindHook(Hook):
     priority = "VERY_HIGH"
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         state = checkpoint.get("state_dict", checkpoint)
         search = any(k.startswith("alpha.") for k in state)
         if search and not hasattr(model, "alpha_parameters"):

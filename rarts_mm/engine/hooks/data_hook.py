@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch import nn
 
 from rarts_mm.datasets.images import innermost, name_images
 from rarts_mm.registry import HOOKS
+
+from ..unwrapping import unwrapped
 
 # Which have classes of their own: objects or not, stuff.
 _OTHER_HEADS = ("rpn_head", "semantic_head")
@@ -28,7 +29,7 @@ class DataHook(Hook):
     priority = "VERY_HIGH"
 
     def before_run(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         heads = dict(_heads(model))
         for place, dataset in _datasets(runner):
             if hasattr(dataset, "__len__") and len(dataset) == 0:

@@ -1,12 +1,12 @@
 """Batch norm statistics of the weights that are tested."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from rarts_mm.registry import HOOKS
 
 from ..batch_statistics import training_norms, update_statistics
+from ..unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -37,7 +37,7 @@ class RecomputeStatisticsHook(Hook):
         self.num_samples = num_samples
 
     def before_test_epoch(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         # A search tests one of its networks.
         network = getattr(model, "kept", model)
         norms = _norms_that_train(network)

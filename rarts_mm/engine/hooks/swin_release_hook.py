@@ -1,10 +1,11 @@
 """Original Swin checkpoints in ``load_from`` of any config."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from rarts_mm.models.swin_release import convert_on_load
 from rarts_mm.registry import HOOKS
+
+from ..unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -24,7 +25,7 @@ class SwinReleaseHook(Hook):
         # Classifiers are released as {'model': ...}, detectors as {'state_dict': ...}.
         key = next((key for key in ("state_dict", "model") if key in checkpoint), None)
         state_dict = checkpoint if key is None else checkpoint[key]
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         converted = convert_on_load(state_dict, model)
         if converted is state_dict:
             return
