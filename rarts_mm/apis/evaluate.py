@@ -32,7 +32,7 @@ from .errors import UsageError
 from .iterations import refuse_endless
 from .preflight import check_files, check_metrics, require_test
 from .processes import join_processes
-from .tta import with_tta
+from .tta import BoxesAloneHook, with_tta
 from .validation import check_config, check_launcher
 
 
@@ -128,6 +128,8 @@ def evaluate(
     runner.register_hook(_WholeResultsHook())
     runner.register_hook(CheckpointKindHook())
     runner.register_hook(_FitHook(checkpoint))
+    if tta:
+        runner.register_hook(BoxesAloneHook())
     if recompute is not None:
         runner.register_hook(recompute)
     if is_followed():

@@ -3,6 +3,8 @@
 import copy
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 
 from .annotations import leaf_datasets
 from .errors import UsageError
@@ -16,7 +18,22 @@ _DEFAULTS = {
     ),
     "PackInputs": dict(type="mmpretrain.AverageClsScoreTTA"),
 }
+_BOXES_ALONE = "DetTTAModel"
 _META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
+
+
+class BoxesAloneHook(Hook):
+    """Leaves out masks where only boxes are merged.
+
+    MMDetection's cascades cannot turn the masks of mirror images back (``merge_aug_masks``).
+    """
+
+    def before_test(self, runner) -> None:
+        for outer in runner.model.modules():
+            if isinstance(outer, BaseTTAModel) and _merges_boxes_alone(type(outer)):
+                for head in outer.modules():
+                    if {"bbox_head", "mask_head"} <= head._modules.keys():
+                        head.mask_head = None
 
 
 def with_tta(cfg: Config) -> Config:
@@ -52,6 +69,10 @@ def with_tta(cfg: Config) -> Config:
     return cfg
 
 
+def _merges_boxes_alone(kind: type) -> bool:
+    return _BOXES_ALONE in {base.__name__ for base in kind.__mro__}
+
+
 def _name(kind: object) -> str:
     return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2]
 
@@ -78,7 +99,7 @@ def _mirrored(dataset: dict) -> list:
 
 
 def _check_metrics(cfg: Config, model: dict) -> None:
-    if _name(model["type"]) != "DetTTAModel":
+    if _name(model["type"]) != _BOXES_ALONE:
         return
     metrics = cfg.test_evaluator
     for metric in metrics if isinstance(metrics, list | tuple) else [metrics]:

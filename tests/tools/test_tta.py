@@ -164,7 +164,7 @@ def test_without_test_data_is_one_sentence(classifier, tmp_path, absent):
     if absent != "all":
         status, _, err = run_tool("train", config, "--work-dir", tmp_path / "t")
         assert status == 2, err
-        assert f"no {keys[0]}" in err
+        assert f"without {keys[0]}" in err
         assert not (tmp_path / "t").exists()
     # A pruning needs none.
     out = tmp_path / "pruned"

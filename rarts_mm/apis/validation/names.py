@@ -14,6 +14,7 @@ import torch
 from mmengine import registry as registries
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.utils import get_object_from_string
 from torch.utils.data import DataLoader
 
 from rarts_mm.engine import RARTSOptimWrapper
@@ -209,9 +210,10 @@ def _find(registry: Registry, kind: str, scope: str | None) -> Any:
     scope = scope or (current.scope_name if current is not None else "mmengine")
     # A name of another scope is asked for in its own registry.
     first, dot, rest = kind.partition(".")
-    if dot and registry.root._search_child(first) is not None:
-        scope, kind = first, rest
-    return _find_in(registry, kind, scope)
+    if not dot or registry.root._search_child(first) is None:
+        return _find_in(registry, kind, scope)
+    # Or it is the whole name of a class, which a pure Python config is written with.
+    return _find_in(registry, rest, first) or get_object_from_string(kind)
 
 
 def _registered(registry: Registry, scope: str | None) -> dict[str, str]:
