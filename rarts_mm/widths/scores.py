@@ -12,6 +12,7 @@ from rarts_mm.registry import ADAPTERS
 from . import adapters  # noqa: F401  (registers them)
 from .adapters.base import WidthAdapter
 from .naming import EVERYWHERE, Names, Selection, nearest
+from .sharing import Sharing
 from .unit import LeftOut, Unit
 
 
@@ -137,6 +138,7 @@ def locate(
     """Like :func:`find_units`, with the layers and adapters themselves."""
     chosen = Selection(network, include, exclude)
     known = [adapter() for adapter in ADAPTERS.module_dict.values()]
+    sharing = Sharing(network)
     sites, left_out, names = [], [], []
     for path, module in network.named_modules():
         for adapter in known:
@@ -147,7 +149,8 @@ def locate(
                 names.append(name)
                 if name not in chosen:
                     continue
-                if reason := adapter.misplaced(module, path, network) or one.refusal(module):
+                reason = adapter.misplaced(module, path, network) or one.refusal(module)
+                if reason := reason or sharing.reason(module, one.cut(module)):
                     left_out.append(LeftOut(name, type(module).__name__, reason))
                 else:
                     sites.append(Site(one.unit(name, module), path, module, one))
