@@ -55,7 +55,11 @@ def run(network: nn.Module, item: Any, dtype: torch.dtype, forward: Forward | No
 def random_images(
     network: nn.Module, sizes: Sequence[tuple[int, int]] | None, forward: Forward
 ) -> list[Tensor]:
-    """Random images that the network accepts, (BATCH, channels, height, width) each."""
+    """Random images that the network accepts, (BATCH, channels, height, width) each.
+
+    Raises:
+        ProofError: It runs on none of the sizes, or not on images alone.
+    """
     convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 3 if convolution is None else convolution.in_channels
     parameter = next(network.parameters())
@@ -75,7 +79,7 @@ def random_images(
         except (AssertionError, RuntimeError, ValueError) as error:
             failure = error
         # What they raise when they need more than images.
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, LookupError, TypeError) as error:
             raise ProofError(
                 f"The {type(network).__name__} cannot be run on a batch of images alone ({error}): "
                 "give forward(network, images)."

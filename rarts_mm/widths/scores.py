@@ -1,10 +1,12 @@
 """Finding what can be scored in a network, and putting scores there."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from rarts_mm.registry import ADAPTERS
@@ -12,6 +14,7 @@ from rarts_mm.registry import ADAPTERS
 from . import adapters  # noqa: F401  (registers them)
 from .adapters.base import WidthAdapter
 from .naming import EVERYWHERE, Names, Selection, nearest
+from .outside import read_outside
 from .sharing import Sharing
 from .unit import LeftOut, Unit
 
@@ -45,7 +48,7 @@ def find_units(
     Raises:
         ValueError: ``include`` or ``exclude`` name nothing in the network.
     """
-    sites, left_out = locate(network, include, exclude)
+    sites, left_out = locate_to_score(network, include, exclude)
     return [site.unit for site in sites], left_out
 
 
@@ -72,7 +75,7 @@ def insert_scores(
     """
     if not math.isfinite(init):
         raise ValueError(f"The initial score must be a finite number, got {init!r}.")
-    sites = sites_to_score(network, include, exclude)
+    sites = sites_to_score(network, include, exclude, log=True)
     if scored := [site.unit.name for site in sites if site.adapter.alpha(site.host) is not None]:
         raise ValueError(
             f"The network carries scores already ({len(scored)} units, the first is {scored[0]}). "
@@ -89,15 +92,23 @@ def insert_scores(
     return alphas
 
 
-def sites_to_score(network: nn.Module, include: Names, exclude: Names = ()) -> list[Site]:
+def sites_to_score(
+    network: nn.Module, include: Names, exclude: Names = (), log: bool = False
+) -> list[Site]:
     """The chosen units with their layers; at least one.
+
+    Args:
+        network, include, exclude: As for :func:`find_units`.
+        log: Whether to log what is left out, and why.
 
     Raises:
         ValueError: There is nothing to score; the message says what was looked for and left out.
     """
-    sites, left_out = locate(network, include, exclude)
+    sites, left_out = locate_to_score(network, include, exclude)
     if not sites:
         raise ValueError(_nothing_to_score(network, include, exclude, left_out))
+    if log:
+        _log(left_out)
     return sites
 
 
@@ -130,6 +141,25 @@ def scored_sites(network: nn.Module) -> list[Site]:
     """The units of a network that carry scores."""
     sites, _ = locate(network, EVERYWHERE)
     return [site for site in sites if site.adapter.alpha(site.host) is not None]
+
+
+def locate_to_score(
+    network: nn.Module, include: Names, exclude: Names = ()
+) -> tuple[list[Site], list[LeftOut]]:
+    """Like :func:`locate`, but what is read from outside its host is left out as well.
+
+    That takes a run of the network, which units that carry scores have behind them.
+    """
+    sites, left_out = locate(network, include, exclude)
+    new = [site for site in sites if site.adapter.alpha(site.host) is None]
+    found = read_outside(network, [(site.path, site.adapter) for site in new])
+    reasons = {new[number].unit.name: reason for number, reason in found.items()}
+    left_out += [
+        LeftOut(site.unit.name, type(site.host).__name__, reasons[site.unit.name])
+        for site in sites
+        if site.unit.name in reasons
+    ]
+    return [site for site in sites if site.unit.name not in reasons], left_out
 
 
 def locate(
@@ -180,6 +210,16 @@ def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> Non
         )
     if missing := [name for name in expected if name not in set(given)]:
         raise ValueError(f"There are no {what} for {_listed(missing)}.")
+
+
+def _log(left_out: Iterable[LeftOut]) -> None:
+    """A line for each reason."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for layer in left_out:
+        names[layer.type, layer.reason].append(layer.name or "the network")
+    for (kind, reason), found in names.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        print_log(f"left out: {found[0]}{more} ({kind}): {reason}", logger="current")
 
 
 def _listed(names: list[str]) -> str:
