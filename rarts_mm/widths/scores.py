@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from .adapters.base import WidthAdapter
 from .naming import EVERYWHERE, Names, Selection, nearest
 from .outside import read_outside
 from .sharing import Sharing
+from .uncovered import uncovered
 from .unit import LeftOut, Unit
 
 
@@ -167,25 +168,44 @@ def locate(
 ) -> tuple[list[Site], list[LeftOut]]:
     """Like :func:`find_units`, with the layers and adapters themselves."""
     chosen = Selection(network, include, exclude)
-    known = [adapter() for adapter in ADAPTERS.module_dict.values()]
     sharing = Sharing(network)
     sites, left_out, names = [], [], []
-    for path, module in network.named_modules():
-        for adapter in known:
-            if not adapter.takes(module, path, network):
-                continue
-            for one in adapter.split(module):
-                name = ".".join(filter(None, (path, one.part)))
-                names.append(name)
-                if name not in chosen:
-                    continue
-                reason = adapter.misplaced(module, path, network) or one.refusal(module)
-                if reason := reason or sharing.reason(module, one.cut(module)):
-                    left_out.append(LeftOut(name, type(module).__name__, reason))
-                else:
-                    sites.append(Site(one.unit(name, module), path, module, one))
+    for name, path, host, adapter in _claims(network):
+        names.append(name)
+        if name not in chosen:
+            continue
+        reason = adapter.misplaced(host, path, network) or adapter.refusal(host)
+        if reason := reason or sharing.reason(host, adapter.cut(host)):
+            left_out.append(LeftOut(name, type(host).__name__, reason))
+        else:
+            sites.append(Site(adapter.unit(name, host), path, host, adapter))
     chosen.check(names)
     return sites, left_out
+
+
+def find_uncovered(
+    network: nn.Module, include: Names = EVERYWHERE, exclude: Names = ()
+) -> list[LeftOut]:
+    """Convolutions and linear layers that belong to no unit, by the class that holds them.
+
+    With :func:`find_units` all of them are accounted for, each with a reason.
+
+    Args:
+        network, include, exclude: As for :func:`find_units`.
+    """
+    chosen = Selection(network, include, exclude)
+    found = uncovered(network, [(path, adapter) for _, path, _, adapter in _claims(network)])
+    return [layers for layers in found if layers.name in chosen]
+
+
+def _claims(network: nn.Module) -> Iterator[tuple[str, str, nn.Module, WidthAdapter]]:
+    """Name, path, host and adapter of all units, also of those that have to be left out."""
+    known = [adapter() for adapter in ADAPTERS.module_dict.values()]
+    for path, module in network.named_modules():
+        for adapter in known:
+            if adapter.takes(module, path, network):
+                for one in adapter.split(module):
+                    yield ".".join(filter(None, (path, one.part))), path, module, one
 
 
 def check_scores(alphas: Mapping[str, Tensor], sites: Iterable[Site]) -> None:
@@ -236,7 +256,7 @@ def _nothing_to_score(
         f"There is nothing to score in the {type(network).__name__} ({chosen}).",
         "Looked for layers of these types: " + ", ".join(hosts) + ".",
     ]
-    if left_out:
+    if left_out := [*left_out, *find_uncovered(network, include, exclude)]:
         lines.append("Found, but left out:")
         lines.extend(f"  {layer}" for layer in left_out)
     return "\n".join(lines)
