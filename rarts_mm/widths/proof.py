@@ -30,6 +30,7 @@ TOLERANCE = 1e-10
 # Rounding grows on the way back through batch norms; a parameter that two layers share no more
 # changes a gradient by its whole size.
 TRAINING_TOLERANCE = 1e-7
+TRAINING_SIZE = (49, 65)
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,12 @@ def _prove_part(
     """Compare one part of the networks; units elsewhere in it are sliced with it."""
     reference = evaluation_copy(scored.get_submodule(path), torch.float64)
     device = next(reference.parameters()).device
-    inputs = random_images(reference, sizes, forward) if inputs is None else moved(inputs, device)
+    if inputs is None:
+        inputs = random_images(reference, sizes, forward)
+        trained = inputs[0] if sizes else _small_image(reference, forward, inputs[0])
+    else:
+        inputs = moved(inputs, device)
+        trained = inputs[0]
     prefix = f"{path}." if path else ""
     # A unit may have the very name of the part.
     local = {
@@ -163,7 +169,7 @@ def _prove_part(
         proof = prove_equal(
             reference, candidate, inputs, tolerance=tolerance, forward=forward, compared=path
         )
-        error = training_difference(reference, local, candidate, inputs[0], forward)
+        error = training_difference(reference, local, candidate, trained, forward)
     if error is not None and not error <= TRAINING_TOLERANCE:
         raise ProofError(
             "The sliced network computes what the masked one computes, but does not train as it does: "
@@ -172,6 +178,15 @@ def _prove_part(
             "It must not be used; please report the layers it has."
         )
     return replace(proof, error_training=error)
+
+
+def _small_image(network: nn.Module, forward: Forward, otherwise: Tensor) -> Tensor:
+    """Images for the step of training, which shows what it shows at any size; ``otherwise`` where the
+    network refuses them."""
+    try:
+        return random_images(network, [TRAINING_SIZE], forward)[0]
+    except ProofError:
+        return otherwise
 
 
 def _worst(proofs: Sequence[Proof]) -> Proof:

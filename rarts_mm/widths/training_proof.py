@@ -10,7 +10,7 @@ slicing has made two, gets the sum of both gradients in one network and one of t
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .running import Forward, ProofError, call, converted, evaluation_copy, tensors_in
-from .scores import scored_sites
+from .scores import Site, scored_sites
 from .slicing import slice_site
 
 # Gradients below this share of the network's largest are rounding: that of a bias before a batch
@@ -81,9 +81,9 @@ def training_difference(
             target.copy_(_gradient(parameter))
         for parameter in ones.parameters():
             parameter.fill_(1)
-    wanted, factors = (
-        _sliced(network, reference, kept).state_dict() for network in (gradients, ones)
-    )
+    # The units are those of the right weights: some are judged by the values of an activation's.
+    sites = scored_sites(masked_network)
+    wanted, factors = (_sliced(each, sites, kept).state_dict() for each in (gradients, ones))
     found = dict(candidate.named_parameters(remove_duplicate=False))
     largest = max((wanted[name].abs().max().item() for name in found), default=0.0)
     error = 0.0
@@ -115,14 +115,11 @@ def _step(network: nn.Module, item: Any, forward: Forward | None) -> bool:
     return isinstance(loss, Tensor)
 
 
-def _sliced(network: nn.Module, scored: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of ``scored`` with other weights, cut as ``scored`` would be."""
-    # The units are those of the right weights: some are judged by the values of an activation's.
-    for site in scored_sites(scored):
-        name = site.unit.name
-        network = slice_site(
-            network, site, torch.as_tensor(kept[name]), site.adapter.alpha(site.host)
-        )
+def _sliced(network: nn.Module, sites: Iterable[Site], kept: Mapping[str, Tensor]) -> nn.Module:
+    """``network``, a copy of the one that the sites are of with other weights, cut as that would be."""
+    for site in sites:
+        indices = torch.as_tensor(kept[site.unit.name])
+        network = slice_site(network, site, indices, site.adapter.alpha(site.host))
     return network
 
 
