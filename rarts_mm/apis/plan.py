@@ -27,8 +27,9 @@ class Plan:
         target: what was asked for.
         kept: unit name -> sorted indices of the dimensions that stay.
         removed: share of all scores that goes.
-        budget, reached, whole: what may remain, what remains and what there was, in the target's
-            quantity; None for shares of the scores.
+        budget, reached, whole: what may remain, what should by the widths, and what there was, in the
+            target's quantity; None for shares of the scores.
+        counted: what does remain, counted on the pruned network.
         of: the part that the budget counts.
         agreements: name of another criterion -> how far its ranking agrees, under the same target.
         step: the smallest amount by which more could be kept, where the budget was not met.
@@ -43,18 +44,24 @@ class Plan:
     of: str | None = None
     agreements: dict[str, dict] = field(default_factory=dict)
     step: float | None = None
+    counted: int | None = None
+
+    @property
+    def remains(self) -> int | None:
+        """What remains, as far as it is known."""
+        return self.reached if self.counted is None else self.counted
 
     @property
     def met(self) -> bool:
         """Whether the budget is used to within 1 %."""
-        return self.budget is None or self.reached >= MET * self.budget
+        return self.budget is None or self.remains >= MET * self.budget
 
     def __str__(self) -> str:
         if self.budget is None:
             return f"{self.removed:.1%} of the scores removed"
         text = (
-            f"{amount_of(self.reached)} of {amount_of(self.whole)} {self.target.quantity} of the {self.of} "
-            f"remain, {self.reached / self.budget:.1%} of the budget of {amount_of(self.budget)}; "
+            f"{amount_of(self.remains)} of {amount_of(self.whole)} {self.target.quantity} of the {self.of} "
+            f"remain, {self.remains / self.budget:.1%} of the budget of {amount_of(self.budget)}; "
             f"{self.removed:.1%} of the scores removed"
         )
         if not self.met:
@@ -72,7 +79,7 @@ class Plan:
         return dict(out, asked=self.target.title)
 
     def check(self, network: nn.Module, size: tuple[int, int]) -> None:
-        """Count what a pruned network really costs; that is what remains from now on.
+        """Count what a pruned network really costs.
 
         Args:
             network: the network without scores.
@@ -98,7 +105,7 @@ class Plan:
                 "were expected from the widths). Nothing has been written; please report the layers it "
                 "has, or leave units out with model.space.exclude."
             )
-        self.reached = counted
+        self.counted = counted
 
     def agreement_table(self) -> ResultsTable | None:
         """How far the rankings by what the search learned agree."""

@@ -37,10 +37,11 @@ def check_ties(scored: nn.Module, sliced: nn.Module) -> None:
         (*groups, "one parameter in the network with scores, but two in the sliced one"),
         (*groups[::-1], "two parameters in the network with scores, but one in the sliced one"),
     ):
+        # Who stands in no group shares with itself alone.
         group_of = {name: group for group in second for name in group}
         for names in first:
             for name in names[1:]:
-                if group_of.get(name) != group_of.get(names[0]):
+                if group_of.get(name, name) != group_of.get(names[0], names[0]):
                     raise ProofError(
                         f"{names[0]} and {name} are {what}: they would be trained in another way. "
                         "Leave the units of these layers out with model.space.exclude."
