@@ -62,7 +62,7 @@ def test_what_the_space_would_refuse():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("model.spac.exclude=foo", "unknown key model.spac of a SearchModel"),
+        ("model.spac.exclude=foo", "unknown key model.spac of (a )?SearchModel"),
         ("model.space=WidthSpace", "must be a dict.*model.space.type=WidthSpace"),
         ("model.space.inclde=backbone", "inclde"),
         ("model.space=dict(type='WidthSpace',exclude=['*.bn7'])", "key by key"),
