@@ -7,6 +7,7 @@ from torch import nn
 
 from rarts_mm.widths.budgets import WidthCost, touched_parameters
 from rarts_mm.widths.scores import Site, scored_sites
+from rarts_mm.widths.sharing import Sharing
 
 from .complexity import WHOLE, count_flops
 
@@ -49,10 +50,13 @@ class WidthCosts:
         """
         if size not in self._flops:
             self._flops[size] = _own(count_flops(self.network, size).flops)
+        # A host that stands at several places is counted under any of them.
+        sharing = Sharing(self.network)
         attentions = {
-            site.path: frozenset([site.unit.name])
+            path: frozenset([site.unit.name])
             for site in self._sites
             if site.unit.kind == "attention"
+            for path in sharing.places(site.host)
         }
         terms = defaultdict(float)
         for path, flops in self._flops[size].items():

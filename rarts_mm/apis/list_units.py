@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from rarts_mm.analysis import ResultsTable, count_parameters
 from rarts_mm.models import SearchModel
 from rarts_mm.registry import SPACES
-from rarts_mm.widths import WidthSpace, find_units
+from rarts_mm.widths import WidthSpace, find_uncovered, find_units
 
 from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
@@ -41,7 +41,7 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
         A row per unit: name, kind, size, parameters and multiply-adds (per position of its input)
         that go with one dimension, the share of the network's parameters that all of them hold, and
         whether the search scores it (for a plain config: would score it by default). The notes say
-        what was left out and why.
+        what was left out and why: every convolution and linear layer is in a unit or in a note.
 
     Raises:
         UsageError: not a config, or nothing in it that can be scored.
@@ -68,10 +68,12 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
     # Backbones freeze stages when they are put into training mode.
     network.train()
     units, left_out = find_units(network, _EVERYWHERE)
+    left_out = [*left_out, *find_uncovered(network)]
     if not units:
         raise UsageError(
             "nothing in this network can be scored"
             + "".join(f"\n  left out: {layer}" for layer in left_out)
+            + "\nA further kind of layer takes one adapter class: docs/adapters.md"
         )
     space = SPACES.build(dict(space, type=found))
     refused = space.refusals(network) if search else {}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from rarts_mm.analysis import ResultsTable
 from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import importance, rank_scores
@@ -19,14 +18,13 @@ from rarts_mm.widths.naming import EVERYWHERE
 
 from .errors import UsageError
 from .input_size import input_size
+from .plan import MODEL, Plan, amount_of
 from .search_checkpoint import Search, build_searched
 from .targets import FLOPS, PARAMETERS, SCORES, Target
 
-BACKBONE, MODEL = "backbone", "model"
+BACKBONE = "backbone"
 # Criteria that rank by what the search learned, and so can be compared with each other.
 LEARNED = ("alpha", "alpha-norm", "alpha-per-cost")
-# A budget is met if at least this share of it is used.
-MET = 0.99
 
 
 @dataclass(frozen=True)
@@ -74,74 +72,6 @@ class Ranking:
     def _chosen(self) -> list[tuple[str, Any]]:
         pairs = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
         return [(name, value) for name, value, default in pairs if value != default]
-
-
-@dataclass
-class Plan:
-    """What one pruning keeps.
-
-    Attributes:
-        target: what was asked for.
-        kept: unit name -> sorted indices of the dimensions that stay.
-        removed: share of all scores that goes.
-        budget, reached, whole: what may remain, what remains and what there was, in the target's
-            quantity; None for shares of the scores.
-        of: the part that the budget counts.
-        agreements: name of another criterion -> how far its ranking agrees, under the same target.
-        step: the smallest amount by which more could be kept, where the budget was not met.
-    """
-
-    target: Target
-    kept: dict[str, Tensor]
-    removed: float
-    budget: float | None = None
-    reached: int | None = None
-    whole: int | None = None
-    of: str | None = None
-    agreements: dict[str, dict] = field(default_factory=dict)
-    step: float | None = None
-
-    @property
-    def met(self) -> bool:
-        """Whether the budget is used to within 1 %."""
-        return self.budget is None or self.reached >= MET * self.budget
-
-    def __str__(self) -> str:
-        if self.budget is None:
-            return f"{self.removed:.1%} of the scores removed"
-        text = (
-            f"{_amount(self.reached)} of {_amount(self.whole)} {self.target.quantity} of the {self.of} "
-            f"remain, {self.reached / self.budget:.1%} of the budget of {_amount(self.budget)}; "
-            f"{self.removed:.1%} of the scores removed"
-        )
-        if not self.met:
-            text += (
-                f"\nNOTE: nothing more fits: the smallest further step is {_amount(self.step)} "
-                f"{self.target.quantity}"
-            )
-        return text
-
-    def to_dict(self) -> dict:
-        """Everything but the indices, ready for JSON."""
-        out = asdict(self)
-        for key in ("kept", "target"):
-            del out[key]
-        return dict(out, asked=self.target.title)
-
-    def agreement_table(self) -> ResultsTable | None:
-        """How far the rankings by what the search learned agree."""
-        if not self.agreements:
-            return None
-        rows = [dict(criterion=name, **values) for name, values in self.agreements.items()]
-        return ResultsTable(
-            {"criterion": None, "rank_correlation": "{:.3f}".format, "overlap": "%"},
-            rows,
-            title="Agreement of the criteria",
-            notes=[
-                "rank correlation (Spearman) over all dimensions, and share of the kept dimensions in "
-                "common, with the criterion that was used"
-            ],
-        )
 
 
 def needs_no_scores(how: Ranking, targets: Sequence[Target] = ()) -> bool:
@@ -260,7 +190,7 @@ class _Planner:
             raise ValueError(
                 f"{' '.join(target.arguments)} asks for no less than there is: the "
                 f"{self._part(target.quantity)} has "
-                f"{_amount(cost.whole)} {target.quantity}. Ask for less, or give a share such as 0.6."
+                f"{amount_of(cost.whole)} {target.quantity}. Ask for less, or give a share such as 0.6."
             )
         return budget
 
@@ -316,11 +246,3 @@ def _nothing_goes(target: Target, total: int) -> str:
         f"{asked} removes nothing: it is less than half of one of {total} scores. Give at least "
         f"--ratio {least:g}, or leave the pruning out."
     )
-
-
-def _amount(number: float) -> str:
-    """``22.1 M``."""
-    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
-        if number >= factor:
-            return f"{number / factor:.4g} {letter}"
-    return f"{number:.4g}"

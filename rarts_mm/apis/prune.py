@@ -122,6 +122,7 @@ def prune(
         UsageError: for bad input; nothing has been written then.
         FolderInUseError: another process writes into a folder of the result.
         ProofError: a sliced network differs from the masked one; it has not been written.
+        BudgetError: it costs more than asked for; it has not been written.
     """
     how, extras = how or Ranking(), extras or Extras()
     targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
@@ -235,6 +236,8 @@ def _prune_one(
 ) -> Pruned:
     scored, kept = search.network, plan.kept
     sliced = slice_network(copy.deepcopy(scored), kept)
+    size = tuple(source["ranking"]["input_size"] or input_size(search.cfg))
+    plan.check(sliced, size)
     proof = prove_slicing(scored, kept, sliced)
     units, _ = search.model.space.units(scored)
     costs = compare_costs(scored, sliced, size, units=units)

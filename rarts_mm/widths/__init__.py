@@ -10,7 +10,7 @@ from .masking import masked
 from .proof import Proof, ProofError, prove_equal, prove_slicing
 from .pruned import PrunedModel, pruned_config
 from .ranking import rank_scores
-from .scores import bind_scores, find_units, insert_scores, scores_of
+from .scores import bind_scores, find_uncovered, find_units, insert_scores, scores_of
 from .slicing import slice_network
 from .spaces import BatchNormSpace, LiteralSpace, WidthSpace
 from .unit import LeftOut, Unit
@@ -31,6 +31,7 @@ __all__ = [
     "WidthSpace",
     "bind_scores",
     "check_kept",
+    "find_uncovered",
     "find_units",
     "importance",
     "insert_scores",

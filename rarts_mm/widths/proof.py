@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,27 +11,26 @@ from torch import Tensor, nn
 
 from .kept import Kept
 from .masking import masked
+from .running import (
+    Forward,
+    ProofError,
+    call,
+    call_with_several,
+    evaluation_copy,
+    moved,
+    random_images,
+    run,
+    tensors_in,
+)
 from .scores import Site, scored_sites, scores_of
 from .slicing import slice_network
+from .training_proof import check_ties, training_difference
 
 TOLERANCE = 1e-10
-
-# Image heights and widths, two that are tried together, larger ones when a network refuses smaller
-# ones. Neither 4 x 4 patches nor the maps of four stages divide into windows of 7: only where
-# MMDetection pads windows do padded tokens carry the pure qkv bias, and a bias that was not folded
-# shows.
-IMAGE_SIZES = (
-    ((97, 131), (122, 89)),
-    ((229, 261), (242, 233)),
-    ((453, 517), (485, 461)),
-)
-BATCH = 2
-
-Forward = Callable[[nn.Module, Any], Any]
-
-
-class ProofError(RuntimeError):
-    """A sliced network computes something else than the masked one, or cannot be compared."""
+# Rounding grows on the way back through batch norms; a parameter that two layers share no more
+# changes a gradient by its whole size.
+TRAINING_TOLERANCE = 1e-7
+TRAINING_SIZE = (49, 65)
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Proof:
         compared: Path of the compared submodule; empty for the whole network.
         inputs: Shapes of the inputs.
         outputs: Number of output tensors per input.
+        error_training: Of gradients and running statistics of one training step, in float64; None
+            where it was not compared.
     """
 
     error: float
@@ -53,14 +54,18 @@ class Proof:
     compared: str
     inputs: tuple[tuple[int, ...], ...]
     outputs: int
+    error_training: float | None = None
 
     def __str__(self) -> str:
         shapes = ", ".join("x".join(map(str, shape)) for shape in self.inputs)
-        return (
+        text = (
             f"sliced = masked: {self.compared or 'network'} on inputs {shapes}: relative "
             f"difference of {self.outputs} outputs {self.error:.1e} in float64 "
             f"(at most {self.tolerance:.0e}), {self.error_float32:.1e} in float32"
         )
+        if self.error_training is not None:
+            text += f"; in a step of training (gradients, statistics) {self.error_training:.1e}"
+        return text
 
 
 def prove_slicing(
@@ -78,8 +83,9 @@ def prove_slicing(
     there; else ``extract_feat`` of an OpenMMLab model with a neck, if they lie in these two. Of
     detectors, layers of the heads that hold units are compared one by one besides, each on random
     inputs of its own; else it is the network, such as a whole classifier whose head reads what is
-    pruned. All is run in float64 and evaluation mode. Neither
-    network is changed.
+    pruned. All is run in float64 and evaluation mode, and then one step of training: gradients and
+    running statistics agree as well (:mod:`rarts_mm.widths.training_proof`), and names that share a
+    parameter share it in both networks. Neither network is changed.
 
     Args:
         scored: The network with all its scores.
@@ -91,8 +97,9 @@ def prove_slicing(
             not take a batch of images alone.
 
     Raises:
-        ProofError: See :func:`prove_equal`.
+        ProofError: See :func:`prove_equal`; or they are trained in different ways.
     """
+    check_ties(scored, sliced)
     if forward is not None:
         return _prove_part(scored, kept, sliced, tolerance, sizes, "", forward, None)
     sites = scored_sites(scored)
@@ -103,7 +110,7 @@ def prove_slicing(
         path, run = _comparand(scored, rest)
         proofs.append(_prove_part(scored, kept, sliced, tolerance, sizes, path, run, None))
     for path, example in heads.items():
-        run = _call_with_several
+        run = call_with_several
         proofs.append(_prove_part(scored, kept, sliced, tolerance, sizes, path, run, [example]))
     return _worst(proofs)
 
@@ -131,9 +138,14 @@ def _prove_part(
     inputs: Sequence[Any] | None,
 ) -> Proof:
     """Compare one part of the networks; units elsewhere in it are sliced with it."""
-    reference = _evaluation_copy(scored.get_submodule(path), torch.float64)
+    reference = evaluation_copy(scored.get_submodule(path), torch.float64)
     device = next(reference.parameters()).device
-    inputs = _images(reference, sizes, forward) if inputs is None else _moved(inputs, device)
+    if inputs is None:
+        inputs = random_images(reference, sizes, forward)
+        trained = inputs[0] if sizes else _small_image(reference, forward, inputs[0])
+    else:
+        inputs = moved(inputs, device)
+        trained = inputs[0]
     prefix = f"{path}." if path else ""
     # A unit may have the very name of the part.
     local = {
@@ -154,9 +166,27 @@ def _prove_part(
         for name, value in candidate.state_dict().items():
             value.copy_(exact[name])
     with masked(scores_of(reference), local):
-        return prove_equal(
+        proof = prove_equal(
             reference, candidate, inputs, tolerance=tolerance, forward=forward, compared=path
         )
+        error = training_difference(reference, local, candidate, trained, forward)
+    if error is not None and not error <= TRAINING_TOLERANCE:
+        raise ProofError(
+            "The sliced network computes what the masked one computes, but does not train as it does: "
+            f"the relative difference of gradients or running statistics of {path or 'the network'} "
+            f"after one step is {error:.3g} in float64, at most {TRAINING_TOLERANCE:.0e} is rounding. "
+            "It must not be used; please report the layers it has."
+        )
+    return replace(proof, error_training=error)
+
+
+def _small_image(network: nn.Module, forward: Forward, otherwise: Tensor) -> Tensor:
+    """Images for the step of training, which shows what it shows at any size; ``otherwise`` where the
+    network refuses them."""
+    try:
+        return random_images(network, [TRAINING_SIZE], forward)[0]
+    except ProofError:
+        return otherwise
 
 
 def _worst(proofs: Sequence[Proof]) -> Proof:
@@ -170,6 +200,9 @@ def _worst(proofs: Sequence[Proof]) -> Proof:
         compared=", ".join(p.compared or "network" for p in proofs),
         inputs=tuple(shape for p in proofs for shape in p.inputs),
         outputs=sum(p.outputs for p in proofs),
+        error_training=max(
+            (p.error_training for p in proofs if p.error_training is not None), default=None
+        ),
     )
 
 
@@ -201,10 +234,10 @@ def prove_equal(
     inputs = list(inputs)
     errors, outputs = {}, 0
     for dtype in (torch.float32, torch.float64):
-        networks = [_evaluation_copy(network, dtype) for network in (reference, sliced)]
+        networks = [evaluation_copy(network, dtype) for network in (reference, sliced)]
         error = 0.0
         for item in inputs:
-            wanted, found = (_run(network, item, dtype, forward) for network in networks)
+            wanted, found = (run(network, item, dtype, forward) for network in networks)
             if not wanted or [t.shape for t in wanted] != [t.shape for t in found]:
                 raise ProofError(
                     f"The outputs of {compared or 'the network'} have shapes "
@@ -219,7 +252,7 @@ def prove_equal(
         error_float32=errors[torch.float32],
         tolerance=tolerance,
         compared=compared,
-        inputs=tuple(tuple(t.shape) for item in inputs for t in _tensors(item)),
+        inputs=tuple(tuple(t.shape) for item in inputs for t in tensors_in(item)),
         outputs=outputs,
     )
     if not inputs or not proof.error <= tolerance:
@@ -236,10 +269,10 @@ def _comparand(network: nn.Module, hosts: list[str]) -> tuple[str, Forward]:
         return all(path.partition(".")[0] in parts for path in hosts)
 
     if hasattr(network, "backbone") and inside("backbone"):
-        return "backbone", _call
+        return "backbone", call
     if hasattr(network, "extract_feat") and inside("backbone", "neck"):
         return "", lambda module, images: module.extract_feat(images)
-    return "", _call
+    return "", call
 
 
 def _check_same_weights(exact: dict[str, Tensor], found: dict[str, Tensor]) -> None:
@@ -266,104 +299,6 @@ def _check_same_weights(exact: dict[str, Tensor], found: dict[str, Tensor]) -> N
                 f"{name} of the sliced network differs from the folded and sliced weights of the "
                 f"scored one by {difference.max().item():.3g}."
             )
-
-
-def _call(network: nn.Module, item: Any) -> Any:
-    return network(item)
-
-
-def _call_with_several(network: nn.Module, arguments: tuple) -> Any:
-    return network(*arguments)
-
-
-def _moved(item: Any, device: torch.device) -> Any:
-    if isinstance(item, Tensor):
-        return item.to(device)
-    return type(item)(_moved(one, device) for one in item)
-
-
-def _evaluation_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    # MMDetection's Swin returns None from train() and eval(): no chaining.
-    network = copy.deepcopy(network)
-    network.to(dtype)
-    network.eval()
-    return network
-
-
-def _run(network: nn.Module, item: Any, dtype: torch.dtype, forward: Forward | None) -> list:
-    with torch.no_grad():
-        return _tensors((forward or _call)(network, _converted(item, dtype)))
-
-
-def _images(
-    network: nn.Module, sizes: Sequence[tuple[int, int]] | None, forward: Forward
-) -> list[Tensor]:
-    """Random images that the network accepts, (BATCH, channels, height, width) each."""
-    convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = 3 if convolution is None else convolution.in_channels
-    parameter = next(network.parameters())
-    generator = torch.Generator().manual_seed(0)
-    network = _evaluation_copy(network, torch.float32)
-    failure = None
-    groups = (tuple(sizes),) if sizes else (*IMAGE_SIZES, *_declared_sizes(network))
-    for candidates in groups:
-        images = [
-            torch.randn(BATCH, channels, *size, generator=generator).to(parameter.device)
-            for size in candidates
-        ]
-        try:
-            for image in images:
-                _run(network, image, torch.float32, forward)
-        # What hosts raise when an image is too small for a window or of another size than theirs.
-        except (AssertionError, RuntimeError, ValueError) as error:
-            failure = error
-        # What they raise when they need more than images.
-        except (AttributeError, TypeError) as error:
-            raise ProofError(
-                f"The {type(network).__name__} cannot be run on a batch of images alone ({error}): "
-                "give forward(network, images)."
-            ) from error
-        else:
-            return images
-    raise ProofError(
-        f"The {type(network).__name__} accepts none of the image sizes "
-        f"{[size for group in groups for size in group]} "
-        f"({failure}): give sizes that it accepts."
-    ) from failure
-
-
-def _declared_sizes(network: nn.Module) -> list[tuple[tuple[int, int], ...]]:
-    """The sizes that parts of a network, such as a patch embedding, say they take."""
-    found = []
-    for module in network.modules():
-        size = getattr(module, "img_size", None)
-        size = (size, size) if isinstance(size, int) else size
-        if isinstance(size, list | tuple) and len(size) == 2:
-            group = (tuple(int(side) for side in size),)
-            if group not in found:
-                found.append(group)
-    return found
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    """All floating point tensors in nested tuples, lists and dicts, in order."""
-    if isinstance(outputs, Tensor):
-        return [outputs] if outputs.is_floating_point() else []
-    if isinstance(outputs, dict):
-        outputs = outputs.values()
-    elif not isinstance(outputs, list | tuple):
-        return []
-    return [tensor for output in outputs for tensor in _tensors(output)]
-
-
-def _converted(item: Any, dtype: torch.dtype) -> Any:
-    if isinstance(item, Tensor):
-        return item.to(dtype) if item.is_floating_point() else item
-    if isinstance(item, dict):
-        return {key: _converted(value, dtype) for key, value in item.items()}
-    if isinstance(item, list | tuple):
-        return type(item)(_converted(value, dtype) for value in item)
-    return item
 
 
 def _relative_difference(wanted: Tensor, found: Tensor) -> float:

@@ -45,8 +45,12 @@ def PrunedModel(of: str | type, widths: Mapping[str, int | str], **cfg: Any) -> 
             number from 1 to the unit's size, or dimensions that are not among the unit's.
     """
     network = MODELS.build(dict(type=of, **cfg))
-    sites = {site.unit.name: site for site in locate(network, EVERYWHERE)[0]}
+    found, left_out = locate(network, EVERYWHERE)
+    sites = {site.unit.name: site for site in found}
     if unknown := [name for name in widths if name not in sites]:
+        for layer in left_out:
+            if layer.name in unknown:
+                raise ValueError(f"widths has {layer.name}, which cannot be cut: {layer.reason}.")
         check_names(unknown, sites, "widths")
     kept = {name: _indices(name, width, sites[name].unit.size) for name, width in widths.items()}
     for name, indices in kept.items():

@@ -1,10 +1,12 @@
 """Finding what can be scored in a network, and putting scores there."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from rarts_mm.registry import ADAPTERS
@@ -12,6 +14,9 @@ from rarts_mm.registry import ADAPTERS
 from . import adapters  # noqa: F401  (registers them)
 from .adapters.base import WidthAdapter
 from .naming import EVERYWHERE, Names, Selection, nearest
+from .outside import read_outside
+from .sharing import Sharing
+from .uncovered import uncovered
 from .unit import LeftOut, Unit
 
 
@@ -44,7 +49,7 @@ def find_units(
     Raises:
         ValueError: ``include`` or ``exclude`` name nothing in the network.
     """
-    sites, left_out = locate(network, include, exclude)
+    sites, left_out = locate_to_score(network, include, exclude)
     return [site.unit for site in sites], left_out
 
 
@@ -71,7 +76,7 @@ def insert_scores(
     """
     if not math.isfinite(init):
         raise ValueError(f"The initial score must be a finite number, got {init!r}.")
-    sites = sites_to_score(network, include, exclude)
+    sites = sites_to_score(network, include, exclude, log=True)
     if scored := [site.unit.name for site in sites if site.adapter.alpha(site.host) is not None]:
         raise ValueError(
             f"The network carries scores already ({len(scored)} units, the first is {scored[0]}). "
@@ -88,15 +93,23 @@ def insert_scores(
     return alphas
 
 
-def sites_to_score(network: nn.Module, include: Names, exclude: Names = ()) -> list[Site]:
+def sites_to_score(
+    network: nn.Module, include: Names, exclude: Names = (), log: bool = False
+) -> list[Site]:
     """The chosen units with their layers; at least one.
+
+    Args:
+        network, include, exclude: As for :func:`find_units`.
+        log: Whether to log what is left out, and why.
 
     Raises:
         ValueError: There is nothing to score; the message says what was looked for and left out.
     """
-    sites, left_out = locate(network, include, exclude)
+    sites, left_out = locate_to_score(network, include, exclude)
     if not sites:
         raise ValueError(_nothing_to_score(network, include, exclude, left_out))
+    if log:
+        _log(left_out)
     return sites
 
 
@@ -131,28 +144,68 @@ def scored_sites(network: nn.Module) -> list[Site]:
     return [site for site in sites if site.adapter.alpha(site.host) is not None]
 
 
+def locate_to_score(
+    network: nn.Module, include: Names, exclude: Names = ()
+) -> tuple[list[Site], list[LeftOut]]:
+    """Like :func:`locate`, but what is read from outside its host is left out as well.
+
+    That takes a run of the network, which units that carry scores have behind them.
+    """
+    sites, left_out = locate(network, include, exclude)
+    new = [site for site in sites if site.adapter.alpha(site.host) is None]
+    found = read_outside(network, [(site.path, site.adapter) for site in new])
+    reasons = {new[number].unit.name: reason for number, reason in found.items()}
+    left_out += [
+        LeftOut(site.unit.name, type(site.host).__name__, reasons[site.unit.name])
+        for site in sites
+        if site.unit.name in reasons
+    ]
+    return [site for site in sites if site.unit.name not in reasons], left_out
+
+
 def locate(
     network: nn.Module, include: Names, exclude: Names = ()
 ) -> tuple[list[Site], list[LeftOut]]:
     """Like :func:`find_units`, with the layers and adapters themselves."""
     chosen = Selection(network, include, exclude)
-    known = [adapter() for adapter in ADAPTERS.module_dict.values()]
+    sharing = Sharing(network)
     sites, left_out, names = [], [], []
-    for path, module in network.named_modules():
-        for adapter in known:
-            if not adapter.takes(module, path, network):
-                continue
-            for one in adapter.split(module):
-                name = ".".join(filter(None, (path, one.part)))
-                names.append(name)
-                if name not in chosen:
-                    continue
-                if reason := adapter.misplaced(module, path, network) or one.refusal(module):
-                    left_out.append(LeftOut(name, type(module).__name__, reason))
-                else:
-                    sites.append(Site(one.unit(name, module), path, module, one))
+    for name, path, host, adapter in _claims(network):
+        names.append(name)
+        if name not in chosen:
+            continue
+        reason = adapter.misplaced(host, path, network) or adapter.refusal(host)
+        if reason := reason or sharing.reason(host, adapter.cut(host)):
+            left_out.append(LeftOut(name, type(host).__name__, reason))
+        else:
+            sites.append(Site(adapter.unit(name, host), path, host, adapter))
     chosen.check(names)
     return sites, left_out
+
+
+def find_uncovered(
+    network: nn.Module, include: Names = EVERYWHERE, exclude: Names = ()
+) -> list[LeftOut]:
+    """Convolutions and linear layers that belong to no unit, by the class that holds them.
+
+    With :func:`find_units` all of them are accounted for, each with a reason.
+
+    Args:
+        network, include, exclude: As for :func:`find_units`.
+    """
+    chosen = Selection(network, include, exclude)
+    found = uncovered(network, [(path, adapter) for _, path, _, adapter in _claims(network)])
+    return [layers for layers in found if layers.name in chosen]
+
+
+def _claims(network: nn.Module) -> Iterator[tuple[str, str, nn.Module, WidthAdapter]]:
+    """Name, path, host and adapter of all units, also of those that have to be left out."""
+    known = [adapter() for adapter in ADAPTERS.module_dict.values()]
+    for path, module in network.named_modules():
+        for adapter in known:
+            if adapter.takes(module, path, network):
+                for one in adapter.split(module):
+                    yield ".".join(filter(None, (path, one.part))), path, module, one
 
 
 def check_scores(alphas: Mapping[str, Tensor], sites: Iterable[Site]) -> None:
@@ -179,6 +232,16 @@ def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> Non
         raise ValueError(f"There are no {what} for {_listed(missing)}.")
 
 
+def _log(left_out: Iterable[LeftOut]) -> None:
+    """A line for each reason."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for layer in left_out:
+        names[layer.type, layer.reason].append(layer.name or "the network")
+    for (kind, reason), found in names.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        print_log(f"left out: {found[0]}{more} ({kind}): {reason}", logger="current")
+
+
 def _listed(names: list[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
@@ -193,7 +256,7 @@ def _nothing_to_score(
         f"There is nothing to score in the {type(network).__name__} ({chosen}).",
         "Looked for layers of these types: " + ", ".join(hosts) + ".",
     ]
-    if left_out:
+    if left_out := [*left_out, *find_uncovered(network, include, exclude)]:
         lines.append("Found, but left out:")
         lines.extend(f"  {layer}" for layer in left_out)
     return "\n".join(lines)

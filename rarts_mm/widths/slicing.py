@@ -50,5 +50,8 @@ def slice_site(network: nn.Module, site: Site, kept: Tensor, alpha: Tensor | Non
     if not site.path:
         return sliced
     if sliced is not host:
-        replace_submodule(network, site.path, sliced)
+        # One that stands at several places stays one.
+        places = [p for p, m in network.named_modules(remove_duplicate=False) if m is host]
+        for path in places:
+            replace_submodule(network, path, sliced)
     return network

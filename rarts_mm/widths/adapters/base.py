@@ -78,6 +78,10 @@ class WidthAdapter(ABC):
         del host
         return ("",)
 
+    def cut(self, host: nn.Module) -> tuple[str, ...]:
+        """Paths in the host of the layers that slicing replaces or changes; ``''`` is the host."""
+        return self.layers(host)
+
     def refusal(self, host: nn.Module) -> str | None:
         """Why this host carries no scores, or None when it can.
 
@@ -225,6 +229,10 @@ class LinearPairAdapter(WidthAdapter):
                 f"{self.reader_groups(host)}"
             )
         return None
+
+    def cut(self, host: nn.Module) -> tuple[str, ...]:
+        # All of it is counted, since the products between the two get smaller, too.
+        return (self.writer, self.reader)
 
     def unit(self, name: str, host: nn.Module) -> Unit:
         writer, reader = self._pair(host)

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from ..scores import scored_sites
+from ..sharing import Sharing
 
 
 def touched_parameters(network: nn.Module) -> dict[str, frozenset[str]]:
-    """Name of a parameter -> the units that it has a dimension for.
+    """Name of a parameter, all of its names -> the units that it has a dimension for.
 
     Found by trying: a copy of each unit's layer is cut by one dimension. So it holds for every adapter
     without asking more of it.
@@ -19,6 +20,7 @@ def touched_parameters(network: nn.Module) -> dict[str, frozenset[str]]:
         network: A network with scores; not changed.
     """
     touched = defaultdict(set)
+    sharing = Sharing(network)
     for site in scored_sites(network):
         host = copy.deepcopy(site.host)
         before = _sizes(host)
@@ -29,7 +31,8 @@ def touched_parameters(network: nn.Module) -> dict[str, frozenset[str]]:
         after = _sizes(site.adapter.slice(host, torch.arange(size - 1), None))
         for name, numel in before.items():
             if after[name] != numel:
-                touched[".".join(filter(None, (site.path, name)))].add(site.unit.name)
+                for path in sharing.places(site.host):
+                    touched[".".join(filter(None, (path, name)))].add(site.unit.name)
     return {name: frozenset(units) for name, units in touched.items()}
 
 

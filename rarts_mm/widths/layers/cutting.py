@@ -90,6 +90,7 @@ def _rebuilt(
         new.weight = _parameter(weight(layer.weight), layer.weight)
         if layer.bias is not None:
             new.bias = _parameter(bias(layer.bias), layer.bias)
+    new.outputs_cut = outputs is not None or getattr(layer, "outputs_cut", False)
     new.train(layer.training)
     return new
 

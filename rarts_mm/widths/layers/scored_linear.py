@@ -47,6 +47,8 @@ class ScoredLinear(RefersToAlpha, nn.Linear):
         )
         scored.weight = linear.weight
         scored.bias = linear.bias
+        if isinstance(linear, SlicedLinear):
+            scored.outputs_cut = linear.outputs_cut
         scored.repeats = repeats
         scored.bind(alpha)
         scored.train(linear.training)

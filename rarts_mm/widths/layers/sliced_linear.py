@@ -44,5 +44,6 @@ class SlicedLinear(StrictWidths, nn.Linear):
             )
             if bias is not None:
                 sliced.bias = nn.Parameter(bias.clone(), requires_grad=linear.bias.requires_grad)
+        sliced.outputs_cut = rows is not None or getattr(linear, "outputs_cut", False)
         sliced.train(linear.training)
         return sliced

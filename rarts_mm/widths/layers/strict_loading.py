@@ -1,6 +1,6 @@
 """Layers that insist on weights of their own width."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -10,16 +10,41 @@ class StrictWidths(nn.Module):
 
     Loading a state dict that lacks its weights or has them in another shape raises a RuntimeError, also
     with ``strict=False``: MMEngine loads that way and would only warn, leaving random weights.
+
+    That is for the widths that were cut. A layer whose outputs are not, such as the last one of a head,
+    may have another number of them than the checkpoint, or nothing in it: it is a new head, which
+    keeps its initialisation and is warned of as MMEngine does.
+
+    Attributes:
+        outputs_cut: Whether the outputs have been cut; else only the inputs have.
     """
+
+    outputs_cut: bool = True
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         for name, parameter in self._parameters.items():
             if parameter is None:
                 continue
             found = state_dict.get(prefix + name)
-            if found is None or found.shape != parameter.shape:
+            fits = found is not None and found.shape == parameter.shape
+            if not fits and not self._is_new_head(state_dict, prefix):
                 raise RuntimeError(_width_message(prefix + name, parameter.shape, found))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _is_new_head(self, state_dict: Mapping[str, Tensor], prefix: str) -> bool:
+        """Whether a state dict lacks the layer, or fits it in all but the number of outputs."""
+        if self.outputs_cut:
+            return False
+        found = state_dict.get(f"{prefix}weight")
+        if found is None:
+            return True
+        dim = 1 if isinstance(self, nn.ConvTranspose2d) else 0
+        shapes = [list(shape) for shape in (found.shape, self.weight.shape)]
+        if len(shapes[0]) <= dim:
+            return False
+        for shape in shapes:
+            del shape[dim]
+        return shapes[0] == shapes[1]
 
 
 def _width_message(name: str, expected: Sequence[int], found: Tensor | None) -> str:

@@ -41,7 +41,7 @@ class BatchNormSpace(WidthSpace):
         return self._refusals(sites_to_score(network, self.include, self.exclude))
 
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
-        sites = sites_to_score(network, self.include, self.exclude)
+        sites = sites_to_score(network, self.include, self.exclude, log=True)
         for name, reason in self._refusals(sites).items():
             kind = name.rpartition(".")[2]
             raise ValueError(

@@ -33,7 +33,7 @@ class LiteralSpace(WidthSpace):
     """
 
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
-        sites = sites_to_score(network, self.include, self.exclude)
+        sites = sites_to_score(network, self.include, self.exclude, log=True)
         if any(isinstance(module, RefersToAlpha) for module in network.modules()):
             raise ValueError("The network carries scores already.")
         alphas = {}
