@@ -153,3 +153,30 @@ def test_bad_ratio_and_missing_data_before_anything_is_trained(small_config, tmp
     assert status == 2
     assert "nowhere" in err
     assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_is_one_chains_from_its_first_moment(small_config, tmp_path):
+    """Also before its first stage has ended."""
+    work_dir = tmp_path / "work"
+    first = subprocess.Popen(
+        command(small_config, work_dir),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (work_dir / "logs" / "baseline.log").is_file():
+        assert first.poll() is None, "the first run ended by itself"
+        assert time.monotonic() < deadline, "no baseline in time"
+        time.sleep(0.05)
+    arguments = (small_config, "--ratio", "0.4", "--work-dir", work_dir)
+    status, _, err = run_tool("compress", *arguments)
+    assert status == 2
+    assert f"process {first.pid}" in err
+    first.terminate()
+    _, err = first.communicate(timeout=30)
+    assert first.returncode == 143
+    assert err.strip() == "stopped; the same command goes on from here"
+    status, _, err = run_tool("compress", *arguments, "--cfg-options", "optim_wrapper.beta=1")
+    assert status == 2
+    assert "holds another run (it differs in config)" in err
