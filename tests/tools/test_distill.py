@@ -207,7 +207,7 @@ def test_a_search_config_names_its_architecture_as_teacher(digits, tmp_path):
         ("teacher.py", "nowhere.pth", ["nowhere.pth does not exist", "teacher.py"]),
         ("teacher.py", "pruned.pth", ["pruned.pth", "not of the teacher's model", "in the file, "]),
         ("empty.py", "teacher.pth", ["empty.py has no model"]),
-        ("unknown.py", "teacher.pth", ["unknown.py cannot be used", "NoSuchClassifier"]),
+        ("unknown.py", "teacher.pth", ["unknown.py", "NoSuchClassifier' is no registered model"]),
         ("other.py", "other.pth", ["other.py", "7 classes, the student 10"]),
         ("brighter.py", "teacher.pth", ["brighter.py", "mean [10.0]", "student's [78.0]"]),
         ("detector.py", "detector.pth", ["FCOS", "no classifier"]),
