@@ -113,7 +113,7 @@ def _random_search(task: Task, folder: Path, config: str, network: str) -> dict:
         networks.append(
             dict(
                 method=method,
-                **_describe(genotype, network_costs(cfg)),
+                **_describe(genotype, network_costs(cfg, search)),
                 **_train(cfg, folder / method.replace(" ", "_")),
             )
         )

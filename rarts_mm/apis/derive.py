@@ -78,16 +78,20 @@ class Derived:
         if self.looked_up is not None:
             print(self.looked_up)
         if self.costs:
-            height, width = self.costs["size"]
             row = {k: v for k, v in self.costs.items() if k != "size"}
+            notes = ["auxiliary parameters are there in training only"]
+            if "size" in self.costs:
+                height, width = self.costs["size"]
+                notes.append(f"multiply-adds of one image of {height} x {width} pixels")
+            else:
+                notes.append(
+                    "no multiply-adds: neither config names data, which say the images' size"
+                )
             ResultsTable(
                 dict.fromkeys(row, "{:,}".format),
                 [row],
                 title="The network to train",
-                notes=[
-                    f"multiply-adds of one image of {height} x {width} pixels; auxiliary parameters "
-                    "are there in training only"
-                ],
+                notes=["; ".join(notes)],
             ).print()
         if self.latency is not None:
             if isinstance(self.latency, LatencyReport):
@@ -142,7 +146,7 @@ def derive(
     folder = Path(out or work_dir / _folder_name(network, cfg, path, is_last))
     with locked(folder):
         _check_folder(folder, architecture, texts)
-        costs = {} if cfg is None else network_costs(cfg)
+        costs = {} if cfg is None else network_costs(cfg, search)
         files = save_architecture(architecture, folder)
         # Last, as whoever finds a config may rely on the rest.
         for name, text in texts.items():

@@ -86,26 +86,34 @@ def retraining_config(
     return _self_contained(cfg)
 
 
-def network_costs(cfg: Config) -> dict[str, Any]:
+def network_costs(cfg: Config, search: Config) -> dict[str, Any]:
     """Parameters and multiply-adds of the network that a retraining config trains.
+
+    Args:
+        cfg: the retraining config.
+        search: the search's, whose images' size is taken where ``cfg`` names no data.
 
     Returns:
         ``parameters`` and ``flops`` of what is left for testing, ``auxiliary_parameters`` of what is
-        there in training only, and ``size``, (height, width) of the images in pixels.
+        there in training only, and ``size``, (height, width) of the images in pixels. Without ``flops``
+        and ``size`` where neither config names data.
     """
     prepare_registries(cfg)
     model_cfg = copy.deepcopy(cfg.model)
     if cfg.get("data_preprocessor") is not None:
         model_cfg.setdefault("data_preprocessor", cfg.data_preprocessor)
     model = MODELS.build(model_cfg)
-    size = searched_size(cfg) or input_size(cfg)
     auxiliary = sum(count_parameters(module) for module in _training_only(model))
-    return dict(
-        parameters=count_parameters(model) - auxiliary,
-        auxiliary_parameters=auxiliary,
-        flops=count_flops(model, size).total,
-        size=list(size),
-    )
+    costs = dict(parameters=count_parameters(model) - auxiliary, auxiliary_parameters=auxiliary)
+    data = next(filter(_has_data, (cfg, search)), None)
+    if data is None:
+        return costs
+    size = searched_size(data) or input_size(data)
+    return dict(costs, flops=count_flops(model, size).total, size=list(size))
+
+
+def _has_data(cfg: Config) -> bool:
+    return any(cfg.get(f"{phase}_dataloader") for phase in ("train", "val", "test"))
 
 
 def _training_only(model: nn.Module) -> Iterator[nn.Module]:
