@@ -64,7 +64,7 @@ def test_the_screen_is_short_and_the_logs_are_whole(chain):
     assert len(text.splitlines()) < 100
     assert "Epoch(train)" not in text
     search = (work_dir / "logs" / "search.log").read_text()
-    assert "Epoch(train)  [2][3/3]" in search
+    assert "Epoch(train) [2][3/3]" in search
     assert "eta:" in search
     assert "sliced = masked" in (work_dir / "logs" / "prune-40.log").read_text()
     assert "[prune 40 %]" in text
@@ -121,6 +121,7 @@ def test_another_config_does_not_mix_with_a_finished_chain(chain, small_config):
     assert "holds another run (it differs in config)" in err
 
 
+@pytest.mark.slow
 def test_another_ratio_uses_the_same_search(chain, small_config):
     work_dir, _ = chain
     arguments = ("--ratio", "0.4", "0.7", "--work-dir", work_dir)
@@ -176,7 +177,8 @@ def test_a_folder_is_one_chains_from_its_first_moment(small_config, tmp_path):
     first.terminate()
     _, err = first.communicate(timeout=30)
     assert first.returncode == 143
-    assert err.strip() == "stopped; the same command goes on from here"
+    assert err.strip().endswith("stopped; the same command goes on from here")
+    assert "Traceback" not in err
     status, _, err = run_tool("compress", *arguments, "--cfg-options", "optim_wrapper.beta=1")
     assert status == 2
     assert "holds another run (it differs in config)" in err

@@ -34,6 +34,7 @@ def compress(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_chain_on_digits(compress, tmp_path):
     run = compress("--flops", "0.7")
     assert run.returncode == 0, run.stderr[-3000:]
