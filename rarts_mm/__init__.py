@@ -6,7 +6,7 @@ Importing this package registers its modules; a config needs only
 
 # First, since it notes which process started this one: importing the libraries takes seconds.
 from . import parent
-from .library_noise import silence_warnings
+from .noise import silence_warnings
 from .stack import check_stack
 from .version import __version__
 

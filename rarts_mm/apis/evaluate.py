@@ -21,8 +21,8 @@ from rarts_mm.engine import (
     unwrapped,
 )
 from rarts_mm.files import written_whole
-from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.models.fit import UNKNOWN, listed, misfits
+from rarts_mm.noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
 from .config_files import refuse_templates

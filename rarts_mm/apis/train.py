@@ -17,8 +17,8 @@ from rarts_mm.engine import (
     resume_from_whole_file,
 )
 from rarts_mm.files import is_remote, written_whole
-from rarts_mm.library_noise import LibraryNoise
 from rarts_mm.locks import locked, refuse_if_locked
+from rarts_mm.noise import LibraryNoise
 from rarts_mm.progress import is_followed
 
 from .config_files import refuse_templates

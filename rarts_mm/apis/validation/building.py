@@ -13,7 +13,7 @@ from ..errors import UsageError
 # What constructors raise at settings that do not fit. Memory and interrupts are no matter of settings.
 _REFUSALS = (
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError),
-    *(ImportError, RuntimeError, NotImplementedError),
+    *(ImportError, RuntimeError),
 )
 TRACEBACK = "RARTS_MM_TRACEBACK"
 

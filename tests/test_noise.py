@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger, print_log
 
 from rarts_mm.apis.errors import UsageError
 from rarts_mm.apis.preflight import check_metrics
-from rarts_mm.library_noise import _LOG, LibraryNoise, silence_warnings
+from rarts_mm.noise import _LOG, LibraryNoise, silence_warnings
 
 MASKS = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"
 METRIC = "mmdet.evaluation.metrics.faster_coco_metric"
