@@ -163,6 +163,7 @@ def _train(cfg: Config) -> Runner:
     written = _ConfigHook(cfg)
     try:
         return _run(cfg, factor, written)
+    # Whatever ends it, a signal too.
     except BaseException:
         written.put_back()
         raise
