@@ -6,10 +6,12 @@ Importing this package registers its modules; a config needs only
 
 # First, since it notes which process started this one: importing the libraries takes seconds.
 from . import parent
+from .interrupts import end_without_traceback
 from .noise import silence_warnings
 from .stack import check_stack
 from .version import __version__
 
+end_without_traceback()
 silence_warnings()
 check_stack()
 

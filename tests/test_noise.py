@@ -9,9 +9,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.logging import MMLogger, print_log
 
+from rarts_mm import noise
 from rarts_mm.apis.errors import UsageError
 from rarts_mm.apis.preflight import check_metrics
-from rarts_mm.noise import _LOG, LibraryNoise, silence_warnings
+from rarts_mm.noise import _LOG, LibraryNoise, import_without_noise, silence_warnings
+from tests.conftest import CONFIGS
 
 MASKS = "mmdet.models.roi_heads.mask_heads.fcn_mask_head"
 METRIC = "mmdet.evaluation.metrics.faster_coco_metric"
@@ -53,6 +55,25 @@ def test_the_log_keeps_what_is_not_listed():
     for message in (*(f"{start} ..." for start in _LOG), "a real warning"):
         print_log(message, logger=logger, level=logging.WARNING)
     assert records == ["a real warning"]
+
+
+def test_what_a_module_prints_on_import_is_shown_but_for_the_list(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    listed = noise._PRINTED[0]
+    (tmp_path / "loud_module.py").write_text(f"print({listed!r})\nprint('of the user')\n")
+    import_without_noise("loud_module")
+    import_without_noise("loud_module")
+    assert capsys.readouterr().out == "of the user\n"
+
+
+def test_a_detectors_config_is_built_without_a_word_of_its_makers_packages(tmp_path):
+    code = (
+        "from rarts_mm.apis import read_config; from rarts_mm.apis.configs import prepare_registries; "
+        f"prepare_registries(read_config({str(CONFIGS / 'sidt_swin_micro_shapes.py')!r})); "
+        "import mmdet.datasets"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "OneDL" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("kind", ["FasterCocoMetric", "mmdet.FasterCocoMetric"])

@@ -7,7 +7,12 @@ import argparse
 from collections.abc import Sequence
 
 from rarts_mm.apis import command_line, compress
-from rarts_mm.apis.pruning_arguments import add_pruning_arguments, read_ranking, read_targets
+from rarts_mm.apis.pruning_arguments import (
+    add_pruning_arguments,
+    read_max_drop,
+    read_ranking,
+    read_targets,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,9 +52,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     command_line.add_trust(parser)
     args = parser.parse_args(argv)
-    if not (args.ratio or args.params or args.flops):
-        parser.error("give --ratio (for example --ratio 0.4), --params or --flops")
+    if not (args.ratio or args.params or args.flops or args.max_drop is not None):
+        parser.error("give --ratio (for example --ratio 0.4), --params, --flops or --max-drop")
     args.how = read_ranking(parser, args)
+    args.drop = read_max_drop(parser, args)
     return args
 
 
@@ -59,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with command_line.trusting(args.trust_checkpoint):
         compress(
             args.config,
-            read_targets(args),
+            args.drop or read_targets(args),
             checkpoint=args.checkpoint,
             work_dir=args.work_dir,
             control=args.control,

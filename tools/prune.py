@@ -6,8 +6,21 @@ Without CONFIG and CHECKPOINT it takes the newest search under work_dirs/.
 import argparse
 from collections.abc import Sequence
 
-from rarts_mm.apis import Extras, command_line, draw_curve, latest_search, list_units, prune
-from rarts_mm.apis.pruning_arguments import add_pruning_arguments, read_ranking, read_targets
+from rarts_mm.apis import (
+    Extras,
+    choose_ratio,
+    command_line,
+    draw_curve,
+    latest_search,
+    list_units,
+    prune,
+)
+from rarts_mm.apis.pruning_arguments import (
+    add_pruning_arguments,
+    read_max_drop,
+    read_ranking,
+    read_targets,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     command_line.add_trust(parser)
     args = parser.parse_args(argv)
-    asked = args.ratio or args.params or args.flops
+    asked = args.ratio or args.params or args.flops or args.max_drop is not None
     if args.list:
         others = {k for k, v in vars(args).items() if v != parser.get_default(k)}
         if args.config is None or others - {"list", "config", "cfg_options"}:
@@ -69,13 +82,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("give both CONFIG and CHECKPOINT, or neither for the newest search")
     if not asked and not args.curve:
         parser.error(
-            "nothing to do: give --ratio (for example --ratio 0.4), --params, --flops or --curve"
+            "nothing to do: give --ratio (for example --ratio 0.4), --params, --flops, --max-drop or --curve"
         )
     if not asked and (args.distill or args.scratch):
         parser.error(
             "--distill and --scratch write configs of a pruned model: give --ratio or a budget"
         )
     args.how = read_ranking(parser, args)
+    args.drop = read_max_drop(parser, args)
     return args
 
 
@@ -90,13 +104,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         if config is None:
             config, checkpoint = latest_search()
             print(f"newest search: {config}, {checkpoint}")
-        shared = dict(out=args.out, keep=args.keep, how=args.how, options=args.cfg_options)
+        shared = dict(keep=args.keep, how=args.how, options=args.cfg_options)
         if args.curve:
-            draw_curve(config, checkpoint, **shared)
+            draw_curve(config, checkpoint, out=args.out, **shared)
+        tables = {}
+        if args.drop is not None:
+            choice = choose_ratio(config, checkpoint, args.drop, **shared)
+            choice.table.print()
+            print(choice.summary, end="\n\n")
+            targets, tables = [choice.target], {"max_drop": choice.table}
         if not targets:
             return
-        extras = Extras(tuple(args.distill) if args.distill else None, args.scratch)
-        for result in prune(config, checkpoint, targets, extras=extras, **shared):
+        extras = Extras(tuple(args.distill) if args.distill else None, args.scratch, tables)
+        for result in prune(config, checkpoint, targets, out=args.out, extras=extras, **shared):
             result.print()
             print()
 

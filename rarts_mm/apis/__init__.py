@@ -11,6 +11,7 @@ from .errors import UsageError
 from .evaluate import evaluate
 from .finding import checkpoint_in, latest_search
 from .list_units import list_units
+from .max_drop import MaxDrop, choose_ratio
 from .plans import Plan, Ranking
 from .prune import Extras, Pruned, prune
 from .search_checkpoint import load_search
@@ -23,12 +24,14 @@ read_for_mmengine()
 __all__ = [
     "Derived",
     "Extras",
+    "MaxDrop",
     "Plan",
     "Pruned",
     "Ranking",
     "Target",
     "UsageError",
     "checkpoint_in",
+    "choose_ratio",
     "command_line",
     "compress",
     "derive",

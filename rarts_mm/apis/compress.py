@@ -14,6 +14,7 @@ from rarts_mm.files import digest, write_text
 from rarts_mm.locks import locked
 
 from .compress_stages import (
+    choose_stage,
     control_plan,
     costs_stage,
     evaluate_stage,
@@ -24,6 +25,7 @@ from .config_files import config_text
 from .configs import plain_config, read_config, require_search
 from .input_size import input_size
 from .iterations import RECIPES, refuse_endless
+from .max_drop import MaxDrop
 from .metrics import headline, metric_format
 from .plans import Ranking, check_plans
 from .preflight import check_files, require_test
@@ -35,7 +37,7 @@ from .validation import check_search
 
 def compress(
     config: str | Path,
-    targets: Sequence[Target | float],
+    targets: Sequence[Target | float] | MaxDrop,
     checkpoint: str | Path | None = None,
     work_dir: str | Path | None = None,
     control: bool = False,
@@ -51,7 +53,8 @@ def compress(
 
     Args:
         config: a search config.
-        targets: what is asked for; a number is a share of the scores to remove, in (0, 1).
+        targets: what is asked for; a number is a share of the scores to remove, in (0, 1); or how far a
+            validation metric may fall, from which the share is found after the search.
         checkpoint: the trained, unpruned model. Without it the config's ``load_from`` is taken, and
             without that a baseline is trained.
         work_dir: folder for everything; defaults to ``work_dirs/compress_<name of the config>``.
@@ -66,7 +69,9 @@ def compress(
         The table of results, also written as ``results.json`` and ``results.md``.
     """
     how = how or Ranking()
-    targets = list(dict.fromkeys(parse_target(SCORES, target) for target in targets))
+    max_drop = targets if isinstance(targets, MaxDrop) else None
+    given = [] if max_drop else targets
+    targets = list(dict.fromkeys(parse_target(SCORES, target) for target in given))
     cfg = read_config(config, options)
     require_search(cfg, str(config))
     require_test(cfg)
@@ -95,14 +100,24 @@ def compress(
             ),
             verbose,
         )
-        return _chain(str(config), cfg, stages, targets, checkpoint, control, how, distill, scratch)
+        return _chain(
+            str(config),
+            cfg,
+            stages,
+            max_drop or targets,
+            checkpoint,
+            control,
+            how,
+            distill,
+            scratch,
+        )
 
 
 def _chain(
     config: str,
     cfg: Config,
     stages: Stages,
-    targets: Sequence[Target],
+    targets: Sequence[Target] | MaxDrop,
     checkpoint: str | Path | None,
     control: bool,
     how: Ranking,
@@ -126,6 +141,19 @@ def _chain(
         test("baseline", baseline_py, checkpoint)
     searched = _train(stages, "search", search_py, work / "search", load_from=str(checkpoint))
 
+    if isinstance(targets, MaxDrop):
+        flags = [*targets.arguments, *how.arguments]
+        chosen = stages.run(
+            " ".join(flags).replace("--", ""),
+            _command("prune", search_py, searched, *flags),
+            choose_stage,
+            search_py,
+            searched,
+            targets,
+            how,
+            work / "max_drop",
+        )
+        targets = [parse_target(SCORES, chosen["ratio"])]
     models = {"baseline": (baseline_py, checkpoint)}
     for target in targets:
         folder = work / folder_name(target, how)

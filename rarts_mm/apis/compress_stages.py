@@ -17,6 +17,7 @@ from .evaluate import evaluate
 from .finding import checkpoint_in
 from .input_size import input_size
 from .iterations import is_by_iterations
+from .max_drop import MaxDrop, choose_ratio
 from .plans import Ranking
 from .prune import Extras, prune
 from .schedule import continued
@@ -42,6 +43,15 @@ def prune_stage(
     (result,) = prune(config, checkpoint, [target], out=folder, how=how, extras=extras)
     result.print()
     return dict(summary=result.summary)
+
+
+def choose_stage(
+    config: Path, checkpoint: Path, max_drop: MaxDrop, how: Ranking, out: Path
+) -> dict:
+    choice = choose_ratio(config, checkpoint, max_drop, how=how)
+    choice.table.print()
+    choice.table.write(out)
+    return dict(ratio=choice.target.amount, summary=choice.summary)
 
 
 def control_plan(baseline: Path, searched: Path, tuned: Path, out: Path) -> dict:

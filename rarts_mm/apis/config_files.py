@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config
@@ -53,6 +53,34 @@ def config_text(cfg: Config, beside: Mapping[str, str] | None = None) -> str:
     if not beside:
         return text
     return text + _BESIDE + "".join(f"{key} = _beside({name!r})\n" for key, name in beside.items())
+
+
+def leave_out_helpers(cfg: Config) -> None:
+    """Take out what a config's program needed and a config's text cannot say.
+
+    What it imports or defines at its top (``from pathlib import Path``) are no settings, and MMEngine
+    would write them down as if they were; paths are settings, and are written as strings.
+    """
+    settings = cfg._cfg_dict
+    for key in [key for key, value in settings.items() if callable(value)]:
+        del settings[key]
+    _paths_to_strings(settings)
+
+
+def _paths_to_strings(value: Any) -> Any:
+    """The same containers, changed in place, without path objects."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if (changed := _paths_to_strings(inner)) is not inner:
+                value[key] = changed
+    elif isinstance(value, list):
+        value[:] = [_paths_to_strings(inner) for inner in value]
+    elif type(value) is tuple:
+        inner = tuple(_paths_to_strings(each) for each in value)
+        return inner if any(a is not b for a, b in zip(inner, value, strict=True)) else value
+    return value
 
 
 def refuse_pasted_name(path: str | Path) -> None:

@@ -14,9 +14,10 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from rarts_mm.engine import SearchHook, alpha_like
+from rarts_mm.noise import import_without_noise
 from rarts_mm.registry import HOOKS
 
-from .config_files import refuse_pasted_name
+from .config_files import leave_out_helpers, refuse_pasted_name
 from .errors import UsageError
 from .iterations import keep_iterations
 
@@ -40,6 +41,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     refuse_pasted_name(path)
     try:
         cfg = Config.fromfile(path)
+        leave_out_helpers(cfg)
         if is_search(cfg):
             keep_iterations(cfg, path)
     except _UNREADABLE as error:
@@ -76,6 +78,9 @@ def prepare_registries(cfg: Config) -> None:
     scope = cfg.get("default_scope") or "mmengine"
     if not isinstance(scope, str):
         raise UsageError(f"default_scope={scope!r} must be a text, such as 'mmdet'")
+    if scope == "mmdet":
+        # The registries would, as soon as anything is built.
+        import_without_noise("mmdet.datasets")
     current = DefaultScope.get_current_instance()
     if current is None or current.scope_name != scope:
         init_default_scope(scope)

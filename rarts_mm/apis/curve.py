@@ -1,24 +1,20 @@
 """The masked network's quality over the pruning ratio: the choice of a ratio made visible."""
 
-import copy
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.runner import Runner
 from rich.progress import track
 
 from rarts_mm.analysis import ResultsTable, plot_curve
 from rarts_mm.analysis.tables import COUNT
 from rarts_mm.analysis.width_costs import WidthCosts
-from rarts_mm.search import AUXILIARY
-from rarts_mm.widths import masked, scores_of
 
 from .errors import UsageError
+from .masked_evaluation import MaskedEvaluation
 from .metrics import headline, metric_format
 from .plans import Ranking, make_plans, needs_no_scores
-from .preflight import check_files
 from .search_checkpoint import load_search
 from .targets import SCORES, parse_target
 
@@ -57,29 +53,15 @@ def draw_curve(
             print(f"the curve ends before {target.label}: {error}")
             break
     out = Path(out) if out is not None else Path(checkpoint).parent
-    cfg = copy.deepcopy(search.cfg)
-    if not cfg.get("val_evaluator"):
-        raise UsageError(
-            f"--curve: {config} has no validation data (val_dataloader, val_evaluator)"
-        )
-    cfg.model.update(networks=1, keep=AUXILIARY)
-    cfg.load_from, cfg.resume = None, False
-    cfg.work_dir = str(out / "curve")
-    check_files(cfg, phases=("val",))
-    runner = Runner.from_cfg(cfg)
-    runner.model.load_state_dict(search.model.state_dict())
-    network = runner.model.kept
-    runner.model.space.settle(network)
-    alphas = scores_of(network)
+    evaluation = MaskedEvaluation(search, out / "curve", "--curve")
     cost = WidthCosts(search.network).parameters()
 
     rows, metrics = [], []
-    everything = {name: torch.arange(alpha.numel()) for name, alpha in alphas.items()}
+    everything = {name: torch.arange(alpha.numel()) for name, alpha in search.alphas.items()}
     steps = [(0.0, everything)]
     steps += [(target.amount, plan.kept) for target, plan in plans.items()]
     for ratio, kept in track(steps, description="masked network"):
-        with masked(alphas, kept):
-            metrics.append(headline(runner.val()))
+        metrics.append(headline(evaluation(kept)))
         parameters = cost({name: len(index) for name, index in kept.items()})
         rows.append({"ratio": ratio, "parameters": parameters, **metrics[-1]})
     table = ResultsTable(

@@ -8,6 +8,14 @@ HEADLINES = {
     "accuracy/top1": "top-1 %",
     "pascal_voc/mAP": "mAP",
 }
+# Evaluators that give shares of 1, by the first part of their metrics' names; others, such as accuracy/top1
+# and coco_panoptic/PQ, are per cents already.
+_SHARES = ("coco", "pascal_voc", "lvis", "openimages", "cityscapes", "crowd_human", "youtube_vis")
+
+
+def points_per_unit(metric: str) -> float:
+    """What 1 of a metric, under its evaluator's name, is in percentage points."""
+    return 100.0 if metric.partition("/")[0] in _SHARES else 1.0
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from rarts_mm.analysis import CostTable, compare_costs, plot_widths
+from rarts_mm.analysis import CostTable, ResultsTable, compare_costs, plot_widths
 from rarts_mm.files import digest, write_text, written_whole
 from rarts_mm.locks import LOCK, locked
 from rarts_mm.temporary import remove_abandoned
@@ -88,10 +88,12 @@ class Extras:
         distill: config and checkpoint of a teacher, for ``distill.py``.
         scratch: whether to write ``scratch.py``, the same architecture with random weights in the
             schedule of the baseline.
+        tables: how the target was chosen, by the files' name.
     """
 
     distill: tuple[str, str] | None = None
     scratch: bool = False
+    tables: Mapping[str, ResultsTable] = field(default_factory=dict)
 
 
 def prune(
@@ -150,7 +152,15 @@ def prune(
         for target in targets:
             _check_folder(folders[target], sources[target])
         return [
-            _prune_one(search, plans[target], folders[target], sources[target], texts[target], size)
+            _prune_one(
+                search,
+                plans[target],
+                folders[target],
+                sources[target],
+                texts[target],
+                size,
+                extras.tables,
+            )
             for target in targets
         ]
 
@@ -233,6 +243,7 @@ def _prune_one(
     source: dict,
     texts: dict[str, str],
     size: tuple[int, int],
+    tables: Mapping[str, ResultsTable],
 ) -> Pruned:
     scored, kept = search.network, plan.kept
     sliced = slice_network(copy.deepcopy(scored), kept)
@@ -256,6 +267,8 @@ def _prune_one(
         folder / "widths.png",
         kinds={unit.name: unit.kind for unit in units},
     )
+    for name, table in tables.items():
+        table.write(folder / name)
     # Last, as whoever finds a config may rely on the rest.
     for name, text in texts.items():
         write_text(folder / name, text)

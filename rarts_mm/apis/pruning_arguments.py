@@ -5,6 +5,7 @@ import argparse
 from rarts_mm.widths import CRITERIA
 from rarts_mm.widths.budgets import SCOPES
 
+from .max_drop import MaxDrop
 from .plans import Ranking
 from .targets import FLOPS, PARAMETERS, SCORES, Target, parse_target
 
@@ -31,6 +32,17 @@ def add_pruning_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="BUDGET",
         help="multiply-adds for one image that may remain: a share, e.g. 0.6, or a number, e.g. 300G",
+    )
+    asked.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="points that a validation metric may fall before fine-tuning, e.g. 0.5 (box AP 0.653 to 0.648): "
+        "the largest --ratio that keeps to it is found by bisection and taken",
+    )
+    asked.add_argument(
+        "--metric",
+        help="what --max-drop looks at, e.g. coco/segm_mAP; default: box AP, top-1 or the only one",
     )
     asked.add_argument(
         "--of",
@@ -87,6 +99,23 @@ def read_targets(args: argparse.Namespace) -> list[Target]:
     """
     asked = ((SCORES, args.ratio), (PARAMETERS, args.params), (FLOPS, args.flops))
     return [parse_target(quantity, text) for quantity, texts in asked for text in texts]
+
+
+def read_max_drop(parser: argparse.ArgumentParser, args: argparse.Namespace) -> MaxDrop | None:
+    """How far a metric may fall; what goes with other targets, or with none, ends the program.
+
+    Raises:
+        UsageError: no number of points.
+    """
+    if args.max_drop is None:
+        if args.metric is not None:
+            parser.error(f"--metric {args.metric}: only --max-drop looks at it; leave --metric out")
+        return None
+    if args.ratio or args.params or args.flops:
+        parser.error(
+            "--max-drop finds how much can go: leave --ratio, --params and --flops out, or --max-drop"
+        )
+    return MaxDrop(args.max_drop, args.metric)
 
 
 def read_ranking(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Ranking:

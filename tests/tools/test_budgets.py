@@ -374,3 +374,26 @@ def test_an_input_size_that_the_network_cannot_take(tmp_path):
     assert status == 2
     assert "does not run on one image of 30 x 50 pixels" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_configs_program_needs_is_not_written(search, tmp_path):
+    """MMEngine writes a class that the config has imported as if it were a setting."""
+    config = tmp_path / "search.py"
+    helpers = """from functools import partial
+from pathlib import Path
+def doubled(x):
+    return 2 * x
+half = partial(round, ndigits=1)
+where = Path("data") / "here"
+"""
+    text = search[0].read_text().replace('data_root="nowhere"', 'data_root=where / "images"')
+    assert "where /" in text
+    config.write_text(helpers + text)
+    status, _, err = run((config, search[1]), "--ratio", "0.4", out=tmp_path / "out")
+    assert status == 0, err
+    cfg = Config.fromfile(tmp_path / "out/pruned.py")
+    assert cfg.test_dataloader.dataset.data_root == "data/here/images"
+    assert cfg.where == "data/here"
+    assert not {"Path", "partial", "doubled", "half"} & set(cfg)
+    # Written down by MMEngine itself when the model is trained.
+    assert "data/here/images" in cfg.pretty_text

@@ -1,0 +1,32 @@
+"""Ctrl-C before a command line is ready: no traceback, and the status of any interrupted program."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.5, 2.5])
+def test_ctrl_c_while_it_imports(seconds):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools/train.py", "none.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in out + err
+    # Ended by it, or, on a fast machine, by what was wrong with the command.
+    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT, 2)
+
+
+def test_another_program_keeps_its_own_way():
+    code = "import signal, rarts_mm; print(signal.getsignal(signal.SIGINT).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "default_int_handler\n"
