@@ -12,6 +12,7 @@ from mmengine.config import DictAction
 
 from rarts_mm.checkpoint_reader import trusting
 from rarts_mm.parent import children_die_too, die_with_parent
+from rarts_mm.preemption import PREEMPTED, Preempted
 
 from .errors import UsageError
 from .processes import (
@@ -31,6 +32,11 @@ __all__ = ["CfgOptions", "UsageError", "add_trust", "run", "trusting"]
 
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("mmengine", "mmcv", "mmdet", "mmpretrain")
+_ENDS = {
+    128 + signal.SIGINT: "interrupted",
+    128 + signal.SIGTERM: "stopped",
+    PREEMPTED: "ended to make room",
+}
 
 
 class CfgOptions(DictAction):
@@ -67,13 +73,13 @@ def run(main: Callable[[], object], hint: str = "") -> None:
     standard error: with status 2 for bad input (``ValueError``) and 1 for a failure on the way
     (``RuntimeError``). So do errors of the system about a file (``system_errors.py``), and of classes that
     a config's settings do not fit. Any other error is a surprise and keeps its traceback. Ctrl-C and
-    SIGTERM end it with 130 and 143.
+    SIGTERM end it with 130 and 143, pre-emption with 75 (:mod:`rarts_mm.preemption`).
 
     Nothing that the command started outlives it, even if it is killed.
 
     Args:
         main: the command.
-        hint: how to go on after Ctrl-C.
+        hint: how to go on after such an end.
     """
     keep_going_without_log_files()
     children_die_too()
@@ -89,14 +95,15 @@ def run(main: Callable[[], object], hint: str = "") -> None:
         # A library may have made anything of the exception by which a signal ends the command.
         except BaseException as error:
             status = 1
-            if stopping.signum is None and (status := _explain(error, hint)) is None:
+            if isinstance(error, Preempted):
+                status = PREEMPTED
+            elif stopping.signum is None and (status := _explain(error)) is None:
                 surprise = error
         if stopping.signum is not None:
             status = stopping.status
-            # The launcher says it for all of its processes.
-            if not started_by_torchrun():
-                said = "interrupted" if stopping.signum == signal.SIGINT else "stopped"
-                print(f"{said}{hint and '; '}{hint}", file=sys.stderr)
+        # The launcher says it for all of its processes.
+        if status in _ENDS and not started_by_torchrun():
+            print(f"{_ENDS[status]}{hint and '; '}{hint}", file=sys.stderr)
     end_one_of_several(status, surprise)
     if surprise is not None:
         raise surprise
@@ -104,10 +111,9 @@ def run(main: Callable[[], object], hint: str = "") -> None:
         raise SystemExit(status)
 
 
-def _explain(error: BaseException, hint: str) -> int | None:
+def _explain(error: BaseException) -> int | None:
     """Say what is wrong; return the status, or None where only the error itself can tell."""
     if isinstance(error, KeyboardInterrupt):
-        print(f"interrupted{hint and '; '}{hint}", file=sys.stderr)
         return 128 + signal.SIGINT
     if not isinstance(error, ValueError | TypeError | RuntimeError | OSError | AssertionError):
         return None

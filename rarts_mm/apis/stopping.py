@@ -1,4 +1,4 @@
-"""Told to stop, by Ctrl-C or SIGTERM: at any moment, and in anybody's code."""
+"""Told to stop, by Ctrl-C, SIGTERM or pre-emption: at any moment, and in anybody's code."""
 
 import contextlib
 import os
@@ -8,15 +8,20 @@ import threading
 import time
 from collections.abc import Iterator
 
+from rarts_mm import preemption
+
 # So long may tidying up take; also what a process that hangs is given.
 _PATIENCE = 10.0
 # A second signal is a second wish only then: `timeout` and Ctrl-C in a terminal can send it twice.
 _TWICE = 1.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, preemption.SIGNAL)
 
 
 class Stopped(SystemExit):
-    """The process was told to stop; the status is 128 and the signal's number, as in shells."""
+    """The process was told to stop; the status is 128 and the signal's number, as in shells.
+
+    Told to make room (:mod:`rarts_mm.preemption`), it is the status of that.
+    """
 
 
 class Stopping:
@@ -34,10 +39,17 @@ class Stopping:
 
     @property
     def status(self) -> int:
-        return 128 + self.signum
+        return _status_of(self.signum)
 
     def handle(self, signum: int, _) -> None:
         """Unwind the stack, once, so that what a command started is tidied up."""
+        if preemption.means_it(signum):
+            # Data workers end with the process that they work for.
+            if os.getpid() != self._process:
+                return
+            if preemption.is_heeded():
+                preemption.ask()
+                return
         if os.getpid() != self._process:
             raise Stopped(128 + signum)
         if self.signum is None or self._lost:
@@ -58,21 +70,30 @@ class Stopping:
 
     def watch(self, descriptor: int) -> None:
         """End the process if it does not end itself: what is in C code may never see the handler."""
-        while (signum := os.read(descriptor, 1)[0]) not in _SIGNALS:
+        while (signum := os.read(descriptor, 1)[0]) not in _SIGNALS or _is_left_to_others(signum):
             if signum == 0:
                 return
         time.sleep(_PATIENCE)
-        os._exit(128 + signum)
+        os._exit(_status_of(signum))
+
+
+def _status_of(signum: int) -> int:
+    return preemption.PREEMPTED if preemption.means_it(signum) else 128 + signum
+
+
+def _is_left_to_others(signum: int) -> bool:
+    return preemption.means_it(signum) and preemption.is_heeded()
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Stopping]:
-    """Let SIGINT and SIGTERM end the block by :class:`Stopped`.
+    """Let SIGINT, SIGTERM and SIGUSR1 end the block by :class:`Stopped`.
 
     The library's code in which it is raised may turn it into another exception (a bare ``except``) or
     swallow it: whatever leaves the block, ``signum`` says whether the process shall stop. A process
     that has not ended ten seconds later is ended, and so it is by a second signal.
     """
+    preemption.forget()
     stopping = Stopping()
     read, write = os.pipe()
     os.set_blocking(write, False)

@@ -9,12 +9,15 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from rarts_mm import preemption
 from rarts_mm.checkpoint_reader import check_checkpoint
 from rarts_mm.engine import (
+    PreemptionHook,
     ProgressHook,
     checkpoint_to_resume,
     has_saved,
     resume_from_whole_file,
+    use_resumable_loop,
 )
 from rarts_mm.files import is_remote, written_whole
 from rarts_mm.locks import locked, refuse_if_locked
@@ -178,8 +181,10 @@ def _run(cfg: Config, factor: float | None, written: _ConfigHook) -> Runner:
     # The loop of a search does so too, as it can also be run by the libraries' own tools.
     if not is_search(cfg):
         resume_from_whole_file(runner)
+        use_resumable_loop(runner)
+    runner.register_hook(PreemptionHook())
     if is_followed():
         runner.register_hook(ProgressHook())
-    with naming_empty_data_sets():
+    with naming_empty_data_sets(), preemption.heeded():
         runner.train()
     return runner

@@ -9,6 +9,7 @@ from .checkpoints import (
 )
 from .constructor import RARTSOptimWrapperConstructor
 from .distributed import CPUDistributed, SearchDistributed
+from .epoch_loop import ResumableEpochLoop, use_resumable_loop
 from .hooks import (
     CheckpointFilesHook,
     CheckpointFitHook,
@@ -22,6 +23,7 @@ from .hooks import (
     NATSLookUpHook,
     NonFiniteLossHook,
     PreciseStatisticsHook,
+    PreemptionHook,
     ProgressHook,
     RecomputeStatisticsHook,
     RelaxationHook,
@@ -50,11 +52,13 @@ __all__ = [
     "NATSLookUpHook",
     "NonFiniteLossHook",
     "PreciseStatisticsHook",
+    "PreemptionHook",
     "ProgressHook",
     "RARTSOptimWrapper",
     "RARTSOptimWrapperConstructor",
     "RecomputeStatisticsHook",
     "RelaxationHook",
+    "ResumableEpochLoop",
     "ScoreHook",
     "SearchDistributed",
     "SearchHook",
@@ -67,4 +71,5 @@ __all__ = [
     "last_saved",
     "resume_from_whole_file",
     "unwrapped",
+    "use_resumable_loop",
 ]

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 
 from rarts_mm import progress
 from rarts_mm.parent import children_die_too, die_with_parent
+from rarts_mm.preemption import Preempted
 
 from ..command_line import in_words, is_told_by_run, speaks_for_itself
 from ..errors import UsageError
@@ -25,14 +26,17 @@ def main() -> None:
     children_die_too()
     die_with_parent(parent)
     # Asked where it stands, the process writes it into its log.
-    faulthandler.register(signal.SIGUSR1)
+    faulthandler.register(signal.SIGUSR2)
     os.set_inheritable(handle, False)
     connection = Connection(handle, readable=False)
     progress.listen(lambda report: connection.send(("report", report, "")))
     with stoppable() as stopping:
         # Said before what the order needs is imported: from here on the process can be asked.
         progress.report(text="loading")
-        answer = _perform(order)
+        try:
+            answer = _perform(order)
+        except Preempted as end:
+            raise SystemExit(end.code) from None
         if stopping.signum is None:
             connection.send(answer)
     raise SystemExit(0 if stopping.signum is None else stopping.status)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
+from rarts_mm import preemption
 from rarts_mm.parent import children_die_too
 
 from ..errors import UsageError
@@ -36,9 +37,13 @@ def run_in_process(
     The process ends with this one, however this one ends. What it prints goes to ``log``.
 
     Raises:
+        Preempted: this process was told to make room; the stage has saved where it is, if it trains.
         UsageError: what the function raised for bad input.
         StageError: another error in it, or its process ended without a result.
     """
+    # Between two stages nobody else looks.
+    if preemption.is_asked():
+        raise preemption.Preempted
     log.parent.mkdir(parents=True, exist_ok=True)
     receive, send = Pipe(duplex=False)
     with open(log, "ab") as output, receive:
@@ -61,7 +66,8 @@ def run_in_process(
         finished = False
         try:
             _order(process, send_to, pickle.dumps((function, args)))
-            kind, value, trace = _follow(process, receive, screen)
+            with preemption.heeded():
+                kind, value, trace = _follow(process, receive, screen)
             finished = True
         finally:
             _end(process, ask=not finished)
@@ -73,6 +79,8 @@ def run_in_process(
         if trace:
             screen.say(trace.rstrip())
         raise StageError(f"stage {name!r} failed: {value}{'' if trace else '.'} Its log: {log}")
+    if preemption.is_asked():
+        raise preemption.Preempted
     raise StageError(
         f"stage {name!r} ended {_how(process.returncode)}, without a result; its log: {log}. Run the "
         "same command again to go on from here"
@@ -91,8 +99,12 @@ def _follow(
     process: subprocess.Popen, receive: Connection, screen: Screen
 ) -> tuple[str, object, str]:
     """Show the stage's reports until it has a result, or has ended without one."""
-    heard, patience, answers = time.monotonic(), _SILENCE, False
+    heard, patience, answers, told = time.monotonic(), _SILENCE, False, False
     while True:
+        # It is not in this process's group; once it has been heard of, it knows what to do.
+        if preemption.is_asked() and answers and not told:
+            process.send_signal(preemption.SIGNAL)
+            told = True
         # Asked before the pipe is: what the process said last is still read.
         ended = process.poll() is not None
         while receive.poll(0):
@@ -118,7 +130,7 @@ def _silence(process: subprocess.Popen, screen: Screen, seconds: float, answers:
     text = f"[{screen.name}] nothing new for {clock(seconds)} (process {process.pid}, {_cpu(process.pid)})"
     if answers:
         # Its handler writes where every thread stands.
-        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2)
         text += f"; where it stands is at the end of {screen.log}"
     return f"{text}. Ctrl-C stops it, and the same command goes on from there."
 

@@ -13,6 +13,7 @@ from .memory_hook import MemoryHook
 from .nats_look_up_hook import NATSLookUpHook
 from .non_finite_hook import NonFiniteLossError, NonFiniteLossHook
 from .precise_statistics_hook import PreciseStatisticsHook
+from .preemption_hook import PreemptionHook
 from .progress_hook import ProgressHook
 from .recompute_statistics_hook import RecomputeStatisticsHook
 from .relaxation_hook import RelaxationHook
@@ -37,6 +38,7 @@ __all__ = [
     "NonFiniteLossError",
     "NonFiniteLossHook",
     "PreciseStatisticsHook",
+    "PreemptionHook",
     "ProgressHook",
     "RecomputeStatisticsHook",
     "RelaxationHook",
