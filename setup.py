@@ -39,6 +39,7 @@ setup(
         "numpy",
         "packaging",
         "pillow",
+        "pyyaml",
         "rich",
         "matplotlib",
         "scipy>=1.12",
@@ -47,6 +48,7 @@ setup(
     extras_require={
         "digits": ["scikit-learn"],
         "nats": ["nats_bench"],
+        "slurm": ["submitit"],
         "dev": [
             "hypothesis",
             "pytest>=8",
@@ -54,6 +56,7 @@ setup(
             "pytest-xdist",
             "ruff>=0.12",
             "scikit-learn",
+            "submitit",
         ],
     },
     classifiers=[

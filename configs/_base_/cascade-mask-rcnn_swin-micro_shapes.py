@@ -6,7 +6,7 @@ custom_imports = dict(imports=["rarts_mm"], allow_failed_imports=False)
 num_classes = 3
 roi = dict(
     type="SingleRoIExtractor",
-    out_channels=48,
+    out_channels=32,
     featmap_strides=[4, 8, 16, 32],
 )
 
@@ -15,7 +15,7 @@ def bbox_head(stds):
     return dict(
         type="ConvFCBBoxHead",
         num_shared_fcs=1,
-        in_channels=48,
+        in_channels=32,
         fc_out_channels=128,
         roi_feat_size=7,
         num_classes=num_classes,
@@ -38,12 +38,12 @@ def rcnn_stage(iou):
         ),
         sampler=dict(
             type="RandomSampler",
-            num=48,
+            num=24,
             pos_fraction=0.25,
             neg_pos_ub=-1,
             add_gt_as_proposals=True,
         ),
-        mask_size=28,
+        mask_size=14,
         pos_weight=-1,
         debug=False,
     )
@@ -70,11 +70,11 @@ model = dict(
         out_indices=(0, 1, 2, 3),
         convert_weights=False,
     ),
-    neck=dict(type="FPN", in_channels=[48, 96, 192, 384], out_channels=48, num_outs=5),
+    neck=dict(type="FPN", in_channels=[48, 96, 192, 384], out_channels=32, num_outs=5),
     rpn_head=dict(
         type="RPNHead",
-        in_channels=48,
-        feat_channels=48,
+        in_channels=32,
+        feat_channels=32,
         anchor_generator=dict(
             type="AnchorGenerator", scales=[4], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]
         ),
@@ -87,7 +87,7 @@ model = dict(
         num_stages=3,
         stage_loss_weights=[1, 0.5, 0.25],
         bbox_roi_extractor=dict(
-            roi, roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0)
+            roi, roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1)
         ),
         bbox_head=[
             bbox_head([0.1, 0.1, 0.2, 0.2]),
@@ -95,12 +95,12 @@ model = dict(
             bbox_head([0.033, 0.033, 0.067, 0.067]),
         ],
         mask_roi_extractor=dict(
-            roi, roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0)
+            roi, roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1)
         ),
         mask_head=dict(
             type="FCNMaskHead",
             num_convs=1,
-            in_channels=48,
+            in_channels=32,
             conv_out_channels=32,
             num_classes=num_classes,
             loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
@@ -210,7 +210,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_epochs = 10
+max_epochs = 8
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -142,7 +142,7 @@ command_line.run(main, hint="again")
     ("sent", "deaf", "seconds"),
     [
         (signal.SIGKILL, True, 5),
-        (signal.SIGTERM, False, 8),
+        pytest.param(signal.SIGTERM, False, 8, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, False, 8, marks=pytest.mark.slow),
         # Asked first, killed after ten seconds.
         pytest.param(signal.SIGTERM, True, 20, marks=pytest.mark.slow),

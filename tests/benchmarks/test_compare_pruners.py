@@ -53,6 +53,7 @@ def runs(tmp_path_factory, digits):
     return work, plain, prunings
 
 
+@pytest.mark.slow
 def test_every_pruning_has_the_uniform_networks_flops(runs, module):
     work, plain, prunings = runs
     # 16 dimensions of heads (8 for each block) and 64 + 128 hidden ones, less 60 %: 3 of 8 stay.
@@ -79,6 +80,7 @@ def test_every_pruning_has_the_uniform_networks_flops(runs, module):
     assert widths["layer3"] != widths["global3"]
 
 
+@pytest.mark.slow
 def test_every_training_is_the_one_it_is_called(runs):
     work, plain, prunings = runs
     trainings = prunings["layer", 3]["trainings"]

@@ -60,6 +60,7 @@ def runs(tmp_path_factory, options):
 # One run.
 
 
+@pytest.mark.slow
 def test_every_model_is_measured_before_and_after_finetuning(runs):
     _, _, results = runs
     of_search, of_training = results["RARTS"], results["WeightsOnly"]
@@ -90,6 +91,7 @@ def test_every_model_is_measured_before_and_after_finetuning(runs):
     assert left == pytest.approx(208 - 83)
 
 
+@pytest.mark.slow
 def test_all_searches_of_a_seed_start_and_are_fed_alike(runs):
     work, _, _ = runs
     initial = [
@@ -103,6 +105,7 @@ def test_all_searches_of_a_seed_start_and_are_fed_alike(runs):
     assert all("randomness = dict(seed=3)" in text for text in configs)
 
 
+@pytest.mark.slow
 def test_the_parameter_budget_is_reached_with_the_least_pruning(runs, module):
     work, _, results = runs
     search = load_search(work / "RARTS/search.py", work / "RARTS/search/epoch_1.pth")
@@ -122,6 +125,7 @@ def test_the_parameter_budget_is_reached_with_the_least_pruning(runs, module):
     assert by_scores["ratio"] == 0.4
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated_and_a_broken_one_is(runs, module, tmp_path, monkeypatch):
     work, tasks, results = runs
     one_search = module("width_searches.one_search")

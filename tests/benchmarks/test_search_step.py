@@ -58,6 +58,7 @@ def closed_form() -> dict[str, int]:
     return dict(stem=stem, first=first, layers=layers, attention=attention)
 
 
+@pytest.mark.slow
 def test_passes_multiply_what_the_arithmetic_says(results):
     n = closed_form()
     forward = n["layers"] + n["attention"]
@@ -91,6 +92,7 @@ def test_passes_multiply_what_the_arithmetic_says(results):
     assert rarts / joint == pytest.approx(10 / 6, rel=0.01)
 
 
+@pytest.mark.slow
 def test_all_alternations_are_timed_in_every_round(results):
     assert set(results["searches"]) == set(ALTERNATIONS.module_dict) | {"DARTS2-exact"}
     for row in results["searches"].values():
@@ -131,6 +133,7 @@ def test_hours_of_the_published_search(module, capsys):
     assert "hours" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_memory_counts_the_second_network_with_its_optimiser(results):
     memory = {name: row["memory"] for name, row in results["searches"].items()}
     # fp32 weights and AdamW's two moments; buffers and counters of steps are small beside them.

@@ -16,6 +16,7 @@ def benchmark(monkeypatch):
     return importlib.import_module("supernet_speed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["darts", "nats"])
 def test_measurement(benchmark, network, tmp_path, capsys):
     out = tmp_path / "result.json"

@@ -295,6 +295,7 @@ def go_all_the_way(config: Path, work: Path) -> tuple[Path, Path]:
     return pruned, tuned
 
 
+@pytest.mark.slow
 def test_a_small_detector_all_the_way(shapes, tmp_path):
     base = tmp_path / "small.py"
     base.write_text(SMALL_DETECTOR.replace("{data}", str(shapes)))

@@ -232,6 +232,7 @@ def two_trainings(small_config, tmp_path):
     return train
 
 
+@pytest.mark.slow
 def test_the_training_tool_searches_a_detector(two_trainings, tmp_path):
     """One epoch on the CPU, with synchronised norms of maps and of as many regions as a rank has."""
     _, text = two_trainings(SEARCH)

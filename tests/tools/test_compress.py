@@ -51,6 +51,7 @@ def chain(small_config, tmp_path_factory):
     return work_dir, second.stdout
 
 
+@pytest.mark.slow
 def test_goes_on_where_it_stopped(chain):
     work_dir, text = chain
     assert "[baseline] done before, skipped" in text
@@ -58,6 +59,7 @@ def test_goes_on_where_it_stopped(chain):
     assert f"--work-dir {work_dir / 'search'} --resume" in text
 
 
+@pytest.mark.slow
 def test_the_screen_is_short_and_the_logs_are_whole(chain):
     work_dir, text = chain
     # Besides the stages' own lines, of which there is one every ten seconds, a table of results.
@@ -71,6 +73,7 @@ def test_the_screen_is_short_and_the_logs_are_whole(chain):
     assert "of the parameters and" in text
 
 
+@pytest.mark.slow
 def test_results_table(chain):
     work_dir, text = chain
     rows = json.loads((work_dir / "results.json").read_text())["rows"]
@@ -88,6 +91,7 @@ def test_results_table(chain):
     assert "box AP" in text
 
 
+@pytest.mark.slow
 def test_control_trains_as_many_steps_as_search_and_fine_tuning(chain):
     work_dir, _ = chain
     # 2 epochs of 3 pairs of batches, then 1 epoch of 6 batches; 12 steps are 2 epochs of 6.
@@ -96,6 +100,7 @@ def test_control_trains_as_many_steps_as_search_and_fine_tuning(chain):
     assert (work_dir / "control" / "epoch_2.pth").is_file()
 
 
+@pytest.mark.slow
 def test_every_stage_can_be_repeated_by_hand(chain):
     work_dir, text = chain
     for stage in ("search.py", "baseline.py", "control.py", "pruned_40/pruned.py"):
@@ -103,6 +108,7 @@ def test_every_stage_can_be_repeated_by_hand(chain):
         assert (work_dir / stage).is_file()
 
 
+@pytest.mark.slow
 def test_a_finished_chain_runs_no_stage_again(chain, small_config):
     work_dir, _ = chain
     run = subprocess.run(
@@ -113,6 +119,7 @@ def test_a_finished_chain_runs_no_stage_again(chain, small_config):
     assert run.stdout.count("done before, skipped") == 10
 
 
+@pytest.mark.slow
 def test_another_config_does_not_mix_with_a_finished_chain(chain, small_config):
     work_dir, _ = chain
     arguments = ("--ratio", "0.4", "--work-dir", work_dir, "--cfg-options", "optim_wrapper.beta=1")
@@ -156,6 +163,7 @@ def test_bad_ratio_and_missing_data_before_anything_is_trained(small_config, tmp
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_is_one_chains_from_its_first_moment(small_config, tmp_path):
     """Also before its first stage has ended."""
     work_dir = tmp_path / "work"

@@ -51,6 +51,7 @@ def test_the_chain_on_digits(compress, tmp_path):
     assert "18.72 K" in text
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_search_is_no_baseline(compress, tmp_path):
     """One message, as of any other bad input, and before the first training."""
     state = {"alpha.x": torch.ones(2), "auxiliary.head.fc.bias": torch.ones(10)}
