@@ -44,6 +44,7 @@ setup(
         "matplotlib",
         "scipy>=1.12",
         "shapely>=2",
+        "yapf>=0.40.2",
     ],
     extras_require={
         "digits": ["scikit-learn"],

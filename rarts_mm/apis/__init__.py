@@ -12,6 +12,7 @@ from .evaluate import evaluate
 from .finding import checkpoint_in, latest_search
 from .list_units import list_units
 from .max_drop import MaxDrop, choose_ratio
+from .once import work_once
 from .plans import Plan, Ranking
 from .prune import Extras, Pruned, prune
 from .search_checkpoint import load_search
@@ -20,6 +21,7 @@ from .train import train, training_config
 
 # Whatever a command lets MMEngine load is read as data, too, and checked.
 read_for_mmengine()
+work_once()
 
 __all__ = [
     "Derived",

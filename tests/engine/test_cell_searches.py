@@ -40,9 +40,7 @@ def cut_and_resume(tmp_path: Path, space: str, at: int, **settings):
         pytest.param("CellSpace", dict(), marks=pytest.mark.slow),
         ("NATSSpace", dict(relaxed=SIGMOID)),
         ("NATSSpace", dict(amp=dict(dtype="bfloat16"))),
-        pytest.param(
-            "CellSpace", dict(alternation="DARTS1", amp=FLOAT16), marks=pytest.mark.slow
-        ),
+        pytest.param("CellSpace", dict(alternation="DARTS1", amp=FLOAT16), marks=pytest.mark.slow),
     ],
     ids=["cells", "nats-sigmoid", "nats-bfloat16", "cells-float16"],
 )
