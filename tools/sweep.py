@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rarts_mm.apis import command_line
 from rarts_mm.apis.sweep import merge, read_sweep, run_here, run_job, submit, write_array
+from rarts_mm.preemption import PREEMPTED, Preempted
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,8 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         for job in sweep.jobs:
             print(f"{job.number}: {shlex.join(job.command)}")
     elif args.job is not None:
-        if status := run_job(sweep.job(args.job)):
-            raise SystemExit(status)
+        job = sweep.job(args.job)
+        status = run_job(job)
+        if status == PREEMPTED:
+            raise Preempted
+        if status:
+            raise RuntimeError(f"{job.name} failed with status {status}; see {job.log}")
     elif args.slurm:
         script = write_array(sweep)
         print(f"wrote {script}; next: sbatch {shlex.quote(str(script))}")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rarts_mm.registry import ALTERNATIONS
 from tests.conftest import CONFIGS, run_tool
 from tests.datasets.imagenet import write_imagenet
 from tests.tools.fuzzing import Files, Lines
 
-# Command lines of each tool: 360 in all.
+# Command lines of each tool: 380 in all.
 NUMBERS = dict(
     train=120,
     prune=50,
@@ -29,6 +30,7 @@ NUMBERS = dict(
     latency_report=10,
     nats_lookup=10,
     solvable_model=20,
+    sweep=20,
 )
 # Of a command line; the longest good ones take a few.
 SECONDS = 300
@@ -37,6 +39,8 @@ RANKING = {
     "--ratio": ("0.4", "auto", "1e-300", "0.999999"),
     "--params": ("0.6", "22M", "1e-9"),
     "--flops": ("0.6", "0.999999", "1T"),
+    "--max-drop": ("0.5", "99"),
+    "--metric": ("coco/segm_mAP", "x"),
     "--of": ("backbone", "model", "x"),
     "--input-size": 2,
     "--criterion": ("random", "magnitude", "x"),
@@ -192,11 +196,39 @@ def solvable_model(lines: Lines, small_config, searched, tmp_path) -> Iterator[s
     yield from lines.options(weights | names | others | written | {"--steps": ("5",)}, 4)
 
 
+def sweep(lines: Lines, small_config, searched, tmp_path) -> Iterator[str]:
+    """Descriptions of everything but what would train for long."""
+
+    def value(right: object) -> object:
+        odd = (lines.value(), lines.draw.choice((None, 3, [], {}, [[1]], -1.5)), str(lines.out()))
+        return right if lines.draw.random() < 0.7 else lines.draw.choice(odd)
+
+    def key(right: str) -> str:
+        return right if lines.draw.random() < 0.7 else lines.value()
+
+    content = dict(
+        tool=value("train"),
+        config=value(str(small_config)),
+        work_dir=value(str(lines.out())),
+        arguments=value("--amp"),
+        options=value({"optim_wrapper.lam": value(1.0)}),
+        grid=value({key("randomness.seed"): value([0, value(1)]), key("--amp"): [True]}),
+        slurm=value({key("partition"): value("gpu"), "parallel": value(2)}),
+    )
+    for name in lines.draw.sample(sorted(content), lines.draw.randint(0, 3)):
+        del content[name]
+    spec = lines.out().with_suffix(".yaml")
+    spec.write_text(yaml.safe_dump(content))
+    yield lines.file(spec, 0.1)
+    yield lines.draw.choice(("--list", "--merge", "--slurm"))
+    yield from lines.options({"--jobs": ("2",), "--job": ("0",)}, 1)
+
+
 DRAWN: dict[str, Callable[..., Iterator[str]]] = {
     function.__name__: function
     for function in (
         *(train, prune, compress, test, derive, make_digits, make_shapes, make_imagenet_subset),
-        *(latency_table, latency_report, nats_lookup, solvable_model),
+        *(latency_table, latency_report, nats_lookup, solvable_model, sweep),
     )
 }
 # It draws command lines, and pytest shall not take it for a test.
