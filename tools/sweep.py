@@ -9,7 +9,15 @@ import shlex
 from collections.abc import Sequence
 
 from rarts_mm.apis import command_line
-from rarts_mm.apis.sweep import merge, read_sweep, run_here, run_job, submit, write_array
+from rarts_mm.apis.sweep import (
+    SweepError,
+    merge,
+    read_sweep,
+    run_here,
+    run_job,
+    submit,
+    write_array,
+)
 from rarts_mm.preemption import PREEMPTED, Preempted
 
 
@@ -52,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if status == PREEMPTED:
             raise Preempted
         if status:
-            raise RuntimeError(f"{job.name} failed with status {status}; see {job.log}")
+            raise SweepError(f"{job.name} failed with status {status}; see {job.log}")
     elif args.slurm:
         script = write_array(sweep)
         print(f"wrote {script}; next: sbatch {shlex.quote(str(script))}")
@@ -67,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             table.print()
         print(f"wrote {sweep.work_dir}/results.md and results.json")
         if failed:
-            raise RuntimeError(
+            raise SweepError(
                 f"{len(failed)} of {len(sweep.jobs)} jobs failed; see {sweep.work_dir}/logs: "
                 + ", ".join(failed)
             )

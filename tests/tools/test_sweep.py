@@ -289,7 +289,7 @@ def test_through_submitit_on_this_machine(config, tmp_path):
 
 
 def test_without_submitit(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("rarts_mm.apis.sweep.submit.find_spec", lambda name: None)
+    monkeypatch.setattr("rarts_mm.apis.sweep.submitting.find_spec", lambda name: None)
     spec = write(tmp_path, config=str(config), work_dir=str(tmp_path / "w"))
     status, _, err = run_tool("sweep", spec, "--submitit")
     assert status == 2

@@ -1,9 +1,20 @@
 """Many trainings from one description: run here, as a Slurm array or by submitit, merged into one table."""
 
+from .errors import SweepError
 from .local import run_here, run_job
-from .merge import merge
+from .merging import merge
 from .slurm import write_array
 from .spec import Job, Sweep, read_sweep
-from .submit import submit
+from .submitting import submit
 
-__all__ = ["Job", "Sweep", "merge", "read_sweep", "run_here", "run_job", "submit", "write_array"]
+__all__ = [
+    "Job",
+    "Sweep",
+    "SweepError",
+    "merge",
+    "read_sweep",
+    "run_here",
+    "run_job",
+    "submit",
+    "write_array",
+]

@@ -1,0 +1,5 @@
+"""What ends a sweep."""
+
+
+class SweepError(RuntimeError):
+    """A job, or several, did not come to a good end."""
