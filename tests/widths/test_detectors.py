@@ -150,5 +150,5 @@ def test_most_of_a_detectors_cost_is_in_the_parts_that_can_be_named():
     def prunable(units) -> int:
         return sum(u.size * u.parameters_per_score for u in units)
 
-    assert prunable(backbone) < 0.7 * everything
+    assert prunable(backbone) < 0.8 * everything
     assert prunable(units) > 0.9 * everything
