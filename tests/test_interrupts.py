@@ -1,5 +1,6 @@
 """Ctrl-C before a command line is ready: no traceback, and the status of any interrupted program."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ def test_ctrl_c_while_it_imports(seconds):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # As in a terminal: what runs in the background may ignore it.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
@@ -27,6 +30,9 @@ def test_ctrl_c_while_it_imports(seconds):
 
 
 def test_another_program_keeps_its_own_way():
-    code = "import signal, rarts_mm; print(signal.getsignal(signal.SIGINT).__name__)"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import rarts_mm; "
+        "print(signal.getsignal(signal.SIGINT).__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "default_int_handler\n"
