@@ -11,7 +11,10 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("seconds", [0.7, 1.5, 2.5])
+@pytest.mark.parametrize(
+    "seconds",
+    [1.5, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.7, 2.5, 4.0))],
+)
 def test_ctrl_c_while_it_imports(seconds):
     process = subprocess.Popen(
         [sys.executable, ROOT / "tools/train.py", "none.py"],

@@ -127,4 +127,4 @@ def test_a_process_dies_with_the_one_that_started_it(started, tmp_path, before):
     (tmp_path / "ask").touch()
     # The pipe is closed when nobody holds it any more.
     assert outer.communicate(timeout=10)[0] == ""
-    assert not alive(int((tmp_path / "pids").read_text()))
+    until(lambda: not alive(int((tmp_path / "pids").read_text())))

@@ -1,28 +1,32 @@
 """What is remembered in a process is what MMEngine would compute again."""
 
-import subprocess
-import sys
-
+import pytest
 from mmengine.config import Config, utils
 from yapf.yapflib import yapf_api
 
 from rarts_mm.apis.once import work_once
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, LAYOUT
 
 
-def test_the_text_is_the_one_that_is_laid_out_without_it():
+@pytest.fixture
+def layout(monkeypatch):
+    """yapf's own, which the other tests do without."""
+    monkeypatch.setattr(yapf_api, "FormatCode", LAYOUT)
+    work_once()
+    remembering = yapf_api.FormatCode
+    work_once()
+    assert yapf_api.FormatCode is remembering, "wrapped once"
+    return LAYOUT
+
+
+def test_the_text_is_the_one_that_is_laid_out_without_it(layout, monkeypatch):
     path = CONFIGS / "sidt_swin_micro_shapes.py"
-    work_once()
-    layout = yapf_api.FormatCode
-    work_once()
-    assert yapf_api.FormatCode is layout, "wrapped once"
     texts = {Config.fromfile(path).pretty_text for _ in range(2)}
-    code = f"from mmengine.config import Config; print(Config.fromfile({str(path)!r}).pretty_text, end='')"
-    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert texts == {plain.stdout}
+    monkeypatch.setattr(yapf_api, "FormatCode", layout)
+    assert texts == {Config.fromfile(path).pretty_text}
 
 
-def test_changed_settings_are_laid_out_anew():
+def test_changed_settings_are_laid_out_anew(layout):
     cfg = Config(dict(a=1))
     assert "a = 1" in cfg.pretty_text
     cfg.a = 2

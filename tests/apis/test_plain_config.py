@@ -21,7 +21,13 @@ OF_ANY_RUN = {
         "DataHook",
         "DropPathScheduleHook",
     ),
-    *("NonFiniteLossHook", "ProgressHook", "RecomputeStatisticsHook", "SwinReleaseHook"),
+    *(
+        "NonFiniteLossHook",
+        "PreemptionHook",
+        "ProgressHook",
+        "RecomputeStatisticsHook",
+        "SwinReleaseHook",
+    ),
 }
 
 

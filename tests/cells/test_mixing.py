@@ -44,7 +44,12 @@ def build(kind: str, seed: int = 0):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(
     ("kind", "size"),
-    [("darts", (8, 8)), ("darts", (9, 14)), ("darts-2-nodes", (7, 8)), ("nats", (8, 12))],
+    [
+        ("darts", (8, 8)),
+        pytest.param("darts", (9, 14), marks=pytest.mark.slow),
+        ("darts-2-nodes", (7, 8)),
+        ("nats", (8, 12)),
+    ],
     ids=str,
 )
 def test_outputs_gradients_and_statistics_are_those_of_the_literal_sum(

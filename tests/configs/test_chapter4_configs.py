@@ -318,7 +318,13 @@ SCORES = {
 }
 
 
-@pytest.mark.parametrize("name", ["rarts_preresnet164_cifar10", "netslim_preresnet164_cifar10"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rarts_preresnet164_cifar10",
+        pytest.param("netslim_preresnet164_cifar10", marks=pytest.mark.slow),
+    ],
+)
 def test_preresnet_through_the_tools(name, cifar10):
     widths, log = search_and_prune(name, SMALL_CIFAR, "--ratio", 0.4)
     sizes = {

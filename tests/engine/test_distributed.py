@@ -96,7 +96,7 @@ def test_two_processes_take_the_steps_of_one(two, network, name):
         assert ranks[0]["logs"][step]["loss"] != ranks[1]["logs"][step]["loss"]
 
 
-@pytest.mark.parametrize("synchronised", [False, True])
+@pytest.mark.parametrize("synchronised", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("space", searches.SPACES)
 def test_two_processes_search_a_topology_as_one(two, space, synchronised):
     alone = distributed_search.train_cells(0, 1, space, synchronised)

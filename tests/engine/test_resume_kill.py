@@ -114,6 +114,7 @@ def killed_again_and_again(tmp_path: Path, number: random.Random, times: int, **
     assert_same_search(tmp_path / "parts" / last, tmp_path / "whole" / last)
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment(tmp_path):
     killed_again_and_again(tmp_path, random.Random(0), 2, **settings(0, by_epoch=False))
 

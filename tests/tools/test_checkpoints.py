@@ -129,6 +129,7 @@ def test_classifiers_of_the_release_keep_their_weights_under_model(tmp_path):
     assert torch.equal(found["head.bias"], weights["head.bias"])
 
 
+@pytest.mark.slow
 def test_a_chain_refuses_a_checkpoint_that_does_not_fit_before_it_searches(
     plain, small_config, tmp_path
 ):
