@@ -127,6 +127,7 @@ def killed_again_and_again(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("space", "workers", "kills"),
     [("widths", 0, 15), ("widths", 2, 15), ("CellSpace", 0, 10), ("NATSSpace", 2, 10)],
@@ -157,6 +158,7 @@ def test_data_tools(tmp_path, tool, options, kills):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_compress(tmp_path, monkeypatch):
     # Its stages are sessions of their own; they are known by what they were started with.
     monkeypatch.setenv(MARK, str(tmp_path))

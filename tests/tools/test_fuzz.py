@@ -270,6 +270,7 @@ def run(tool: str, arguments: list[str]) -> tuple[int | None, str | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("tool", NUMBERS)
 def test_no_command_line_ends_in_a_traceback(tool, lines, small_config, searched, tmp_path):
     folder = searched[1].parent
