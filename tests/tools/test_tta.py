@@ -1,6 +1,9 @@
 """``tools/test.py --tta``, for detectors and classifiers, pruned models and searches; without test data."""
 
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ from mmengine.registry import MODELS
 
 from rarts_mm.apis import read_config
 from rarts_mm.apis.configs import prepare_registries
-from tests.conftest import run_tool
+from tests.conftest import ROOT, run_tool
 
 CLASSIFIER = """
 default_scope = "mmpretrain"
@@ -113,6 +116,47 @@ def test_a_detector_merges_boxes(search_copy, small_config, tmp_path):
     assert "DetTTAModel" in out
     metrics = json.loads(next((tmp_path / "run").glob("*/*.json")).read_text())
     assert "coco/bbox_mAP" in metrics
+
+
+def test_a_pruned_detector_too(search_copy, tmp_path):
+    pruned = tmp_path / "pruned"
+    config = next(search_copy.glob("*.py"))
+    status, _, err = run_tool("prune", config, search_copy / "epoch_2.pth", *RATIO, "--out", pruned)
+    assert status == 0, err
+    arguments = [pruned / "pruned.py", pruned / "pruned.pth", "--work-dir", tmp_path / "run"]
+    status, out, err = run_tool("test", *arguments, "--tta", *BOXES)
+    assert status == 0, err
+    assert "DetTTAModel" in out
+    metrics = json.loads(next((tmp_path / "run").glob("*/*.json")).read_text())
+    assert 0 <= metrics["coco/bbox_mAP"] <= 1
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(classifier, tmp_path):
+    config, checkpoint = classifier
+    found = {}
+    for number in (1, 2):
+        out = tmp_path / f"{number}.pkl"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        done = subprocess.run(
+            [
+                *(
+                    *launch,
+                    f"--nproc_per_node={number}",
+                    ROOT / "tools/test.py",
+                    config,
+                    checkpoint,
+                ),
+                *("--launcher", "pytorch", "--tta", "--out", out, "--work-dir", tmp_path / "run"),
+            ],
+            capture_output=True,
+            text=True,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[number] = torch.stack(scores_in(out))
+    assert found[1].shape == (4, 2)
+    torch.testing.assert_close(found[2], found[1])
 
 
 def test_masks_cannot_be_merged(search_copy, small_config, tmp_path):
