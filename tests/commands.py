@@ -1,7 +1,9 @@
 """Command lines in processes of their own, to be told to stop or killed, and what is left of them.
 
-They are forked from the tests' process, which has imported everything: the seconds of an import would
-be most of such a test.
+They are forked from a process that has imported everything, since the seconds of an import would be most of
+such a test: from the tests' own, with whatever a test has put in the place of something, or from one that
+has done nothing else. (Once a process has trained with several of autograd's threads, none that is forked
+from it can.)
 """
 
 import multiprocessing
@@ -18,6 +20,8 @@ from tests.conftest import ROOT, forget_runs, load_tool
 __all__ = ["ROOT", "Command", "members", "nothing_left"]
 
 _FORK = multiprocessing.get_context("fork")
+_FRESH = multiprocessing.get_context("forkserver")
+_FRESH.set_forkserver_preload(["tests.imported"])
 
 
 class Command:
@@ -27,13 +31,19 @@ class Command:
         tool: name of the file in ``tools/``.
         arguments: of the command line.
         log: file that gets its output.
+        patched: whether what a test has put in the place of something holds in it.
     """
 
-    def __init__(self, tool: str, *arguments: object, log: Path) -> None:
+    def __init__(self, tool: str, *arguments: object, log: Path, patched: bool = False) -> None:
         self.log = log
         self.started = time.monotonic()
         arguments = [str(a) for a in arguments]
-        self.process = _FORK.Process(target=_run, args=(tool, arguments, log), daemon=False)
+        # The environment and the folder of this moment.
+        place = dict(os.environ), Path.cwd()
+        context = _FORK if patched else _FRESH
+        self.process = context.Process(
+            target=_run, args=(tool, arguments, log, *place), daemon=False
+        )
         self.process.start()
         self.session = self.process.pid
 
@@ -51,15 +61,18 @@ class Command:
 
     @property
     def text(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text() if self.log.is_file() else ""
 
     def nothing_left(self, seconds: float = 10) -> None:
         """Wait until no process of the command's session is left; fail if that takes too long."""
         nothing_left(self.session, seconds)
 
 
-def _run(tool: str, arguments: list[str], log: Path) -> None:
+def _run(tool: str, arguments: list[str], log: Path, environment: dict, folder: Path) -> None:
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 import warnings
+from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType
 
@@ -67,6 +68,8 @@ def _descendants() -> dict[int, str]:
             waiting.append(pid)
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    # Which stays until this process ends.
+    found.pop(forkserver._forkserver._forkserver_pid, None)
     return {pid: line for pid, line in found.items() if "resource_tracker" not in line}
 
 

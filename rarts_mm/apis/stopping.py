@@ -1,6 +1,7 @@
 """Told to stop, by Ctrl-C, SIGTERM or pre-emption: at any moment, and in anybody's code."""
 
 import contextlib
+import mmap
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ class Stopping:
         self._since = 0.0
         self._lost = False
         self._process = os.getpid()
+        # Forked processes see it, too.
+        self._finished = mmap.mmap(-1, 1)
 
     @property
     def status(self) -> int:
@@ -43,20 +46,25 @@ class Stopping:
 
     def handle(self, signum: int, _) -> None:
         """Unwind the stack, once, so that what a command started is tidied up."""
-        if preemption.means_it(signum):
-            # Data workers end with the process that they work for.
-            if os.getpid() != self._process:
-                return
-            if preemption.is_heeded():
-                preemption.ask()
-                return
         if os.getpid() != self._process:
+            # Told all at once to make room, data workers go on: the process that they work for would
+            # take their end for an accident. Once it has finished, its own SIGTERM ends them.
+            if preemption.means_it(signum) and not self._finished[0]:
+                return
             raise Stopped(128 + signum)
+        if preemption.means_it(signum) and preemption.is_heeded():
+            preemption.ask()
+            return
         if self.signum is None or self._lost:
             self.signum, self._since, self._lost = signum, time.monotonic(), False
             raise Stopped(self.status)
         if time.monotonic() - self._since > _TWICE:
             os._exit(self.status)
+
+    def finish(self) -> None:
+        """Say that the block is left, to this process and to those that it has forked."""
+        if os.getpid() == self._process:
+            self._finished[0] = 1
 
     def send_again(self, unraisable) -> None:
         """``sys.unraisablehook``: raised in a destructor or a callback, the wish would be lost."""
@@ -105,6 +113,7 @@ def stoppable() -> Iterator[Stopping]:
     try:
         yield stopping
     finally:
+        stopping.finish()
         signal.set_wakeup_fd(wakeup)
         sys.unraisablehook = hook
         for signum, handler in handlers.items():

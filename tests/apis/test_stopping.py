@@ -36,7 +36,7 @@ def test_while_a_config_is_formatted(tmp_path, monkeypatch, signum, said):
         yapf.yapflib.yapf_api, "FormatCode", lambda *_, **__: os.kill(os.getpid(), signum)
     )
     log, work_dir = tmp_path / "log", tmp_path / "run"
-    command = Command("train", config, "--work-dir", work_dir, log=log)
+    command = Command("train", config, "--work-dir", work_dir, log=log, patched=True)
     ends_with_one_line(command, signum, said)
 
 
@@ -60,7 +60,9 @@ def making_digits(tmp_path, monkeypatch):
 
     def start(function) -> Command:
         monkeypatch.setattr(rarts_mm.datasets, "make_digits", function)
-        return Command("make_digits", "--out", tmp_path / "digits", log=tmp_path / "log")
+        return Command(
+            "make_digits", "--out", tmp_path / "digits", log=tmp_path / "log", patched=True
+        )
 
     return start
 

@@ -119,6 +119,26 @@ def test_sigterm_is_a_preemption_in_a_job_of_slurms(configs, tmp_path, monkeypat
     command.nothing_left()
 
 
+def test_slurm_tells_the_data_workers_too(configs, tmp_path, monkeypatch):
+    """Its SIGTERM goes to every process of a job; they have to go on until the trainer has saved."""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    work = tmp_path / "work"
+    arguments = ["train_dataloader.num_workers=2", "train_dataloader.persistent_workers=True"]
+    command = Command(
+        *("train", configs["plain"], "--work-dir", work, "--cfg-options", *arguments),
+        *("train_cfg.max_epochs=500",),
+        log=tmp_path / "log",
+    )
+    until = time.monotonic() + 60
+    while "Epoch(train)" not in command.text:
+        assert time.monotonic() < until, command.text
+        time.sleep(0.05)
+    os.killpg(command.session, signal.SIGTERM)
+    assert command.wait(20) == PREEMPTED, command.text
+    assert (work / "preempted.pth").is_file()
+    command.nothing_left()
+
+
 def test_what_saves_nothing_ends_at_once(search_run, tmp_path):
     """Before it has computed much: while it reads what it was given."""
     checkpoint = search_run / "epoch_2.pth"
