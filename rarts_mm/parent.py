@@ -56,6 +56,8 @@ def children_die_too() -> None:
 
 
 def _watch(parent: int) -> None:
+    # Signals are for the main thread: one that it blocks would be delivered here.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while os.getppid() == parent:
         time.sleep(_INTERVAL)
     _end()

@@ -73,6 +73,8 @@ def _run(tool: str, arguments: list[str], log: Path, environment: dict, folder: 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    # It was told how it was made itself.
+    multiprocessing.set_start_method("fork", force=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

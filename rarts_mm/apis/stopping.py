@@ -1,7 +1,7 @@
 """Told to stop, by Ctrl-C, SIGTERM or pre-emption: at any moment, and in anybody's code."""
 
 import contextlib
-import mmap
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,6 +15,7 @@ from rarts_mm import preemption
 _PATIENCE = 10.0
 # A second signal is a second wish only then: `timeout` and Ctrl-C in a terminal can send it twice.
 _TWICE = 1.0
+_stoppable = 0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, preemption.SIGNAL)
 
 
@@ -37,8 +38,6 @@ class Stopping:
         self._since = 0.0
         self._lost = False
         self._process = os.getpid()
-        # Forked processes see it, too.
-        self._finished = mmap.mmap(-1, 1)
 
     @property
     def status(self) -> int:
@@ -47,10 +46,6 @@ class Stopping:
     def handle(self, signum: int, _) -> None:
         """Unwind the stack, once, so that what a command started is tidied up."""
         if os.getpid() != self._process:
-            # Told all at once to make room, data workers go on: the process that they work for would
-            # take their end for an accident. Once it has finished, its own SIGTERM ends them.
-            if preemption.means_it(signum) and not self._finished[0]:
-                return
             raise Stopped(128 + signum)
         if preemption.means_it(signum) and preemption.is_heeded():
             preemption.ask()
@@ -60,11 +55,6 @@ class Stopping:
             raise Stopped(self.status)
         if time.monotonic() - self._since > _TWICE:
             os._exit(self.status)
-
-    def finish(self) -> None:
-        """Say that the block is left, to this process and to those that it has forked."""
-        if os.getpid() == self._process:
-            self._finished[0] = 1
 
     def send_again(self, unraisable) -> None:
         """``sys.unraisablehook``: raised in a destructor or a callback, the wish would be lost."""
@@ -101,6 +91,7 @@ def stoppable() -> Iterator[Stopping]:
     swallow it: whatever leaves the block, ``signum`` says whether the process shall stop. A process
     that has not ended ten seconds later is ended, and so it is by a second signal.
     """
+    global _stoppable
     preemption.forget()
     stopping = Stopping()
     read, write = os.pipe()
@@ -110,10 +101,12 @@ def stoppable() -> Iterator[Stopping]:
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     watch = threading.Thread(target=stopping.watch, args=(read,), name="stoppable", daemon=True)
     watch.start()
+    _stoppable += 1
     try:
         yield stopping
     finally:
-        stopping.finish()
+        _stoppable -= 1
+        _end_the_deaf()
         signal.set_wakeup_fd(wakeup)
         sys.unraisablehook = hook
         for signum, handler in handlers.items():
@@ -125,6 +118,28 @@ def stoppable() -> Iterator[Stopping]:
             os.close(write)
 
 
+def _in_child() -> None:
+    """A forked process, such as a data worker, starts: its signals are not its parent's."""
+    signal.set_wakeup_fd(-1)
+    # Told all at once to make room, workers go on: the process that they work for would take their end
+    # for an accident. Not by a handler, as torch gives its workers one of its own.
+    if _stoppable:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _preempting())
+
+
+def _preempting() -> list[signal.Signals]:
+    return [signum for signum in _SIGNALS if preemption.means_it(signum)]
+
+
+def _end_the_deaf() -> None:
+    """End the workers that the interpreter would ask by SIGTERM at its end, and wait for."""
+    workers = multiprocessing.active_children()
+    if workers and signal.SIGTERM in _preempting():
+        # Of torch's, which would report it as an accident.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for worker in workers:
+            worker.kill()
+
+
 if hasattr(os, "register_at_fork"):
-    # A child's signals are not its parent's.
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    os.register_at_fork(after_in_child=_in_child)
