@@ -41,7 +41,8 @@ class Other(Hook):
 
 def test_every_hook_says_what_it_needs():
     """A new one has to be put into one of the two lists here, after a thought."""
-    kinds = {name: issubclass(kind, SearchHook) for name, kind in HOOKS.module_dict.items()}
+    own = {n: k for n, k in HOOKS.module_dict.items() if k.__module__.startswith("rarts_mm.")}
+    kinds = {name: issubclass(kind, SearchHook) for name, kind in own.items()}
     assert {n for n, searches in kinds.items() if searches} == OF_A_SEARCH
     assert {n for n, searches in kinds.items() if not searches} == OF_ANY_RUN
 
