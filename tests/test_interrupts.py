@@ -32,6 +32,7 @@ def test_ctrl_c_while_it_imports(seconds):
     assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT, 2)
 
 
+@pytest.mark.slow
 def test_another_program_keeps_its_own_way():
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import rarts_mm; "

@@ -26,6 +26,7 @@ def rows_of(table):
     return {row.name: row for row in table.rows}
 
 
+@pytest.mark.slow
 def test_full_size_detector(detector, compare):
     table = compare(detector, (800, 1280), ratio=0.25)
     rows = rows_of(table)

@@ -118,6 +118,7 @@ def test_a_stage_computes_in_parallel_after_its_parent_has(stages):
     assert "{'mean': 1.0, 'threads': 2}" in run.stdout, run.stderr
 
 
+@pytest.mark.slow
 def test_silence_is_noticed(stages, monkeypatch, capsys):
     monkeypatch.setattr(process, "_SILENCE", 1.0)
     log = stages.path.parent / "logs" / "quiet.log"

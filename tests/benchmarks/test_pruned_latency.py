@@ -57,6 +57,7 @@ def result(module, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_rows_hold_what_was_measured(result, network, module):
     found = json.loads(Path(f"{result}.json").read_text())
     rows = found["latency"]

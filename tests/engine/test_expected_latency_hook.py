@@ -31,6 +31,7 @@ def run(work_dir, hook, penalty=None, epochs=2):
     return runner
 
 
+@pytest.mark.slow
 def test_the_log_has_the_expected_latency_of_every_epoch(tmp_path):
     table = measure_table(tiny_network(), (28, 28), repeats=1, warmup=0)
     table.write(tmp_path / "table.json")

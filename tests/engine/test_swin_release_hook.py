@@ -138,6 +138,7 @@ def test_training_starts_from_a_released_detector(detector, images):
     assert not torch.equal(after[key], reference[key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda state: {"model": state}, dict])
 def test_backbones_are_found_wherever_a_file_keeps_them(detector, images, wrap):
     """Classifiers are released under 'model', and files made by others are often a bare dict."""

@@ -70,6 +70,7 @@ def write_search(
     return folder
 
 
+@pytest.mark.slow
 def test_the_config_it_writes_is_the_published_network(tmp_path):
     folder = write_search(tmp_path / "search")
     status, out, err = run_tool("derive", folder, "--network", "cifar")

@@ -51,6 +51,7 @@ def test_the_table_is_of_the_config_at_the_size_of_its_images(table):
     assert f"wrote {out}" in text
 
 
+@pytest.mark.slow
 def test_another_size_and_the_default_place(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table, out = make_latency_table(config, size=(9, 12), repeats=1)
@@ -158,6 +159,7 @@ def test_a_derivation_reports_the_latency(config, table, tmp_path, asked):
     assert "latency.json" in text
 
 
+@pytest.mark.slow
 def test_a_derivation_without_a_table_that_fits(config, table, tmp_path):
     """The penalty's own may be gone, as nobody asked for it; one that is asked for must fit."""
     penalty = dict(type="LatencyPenalty", gamma=0.1, latencies=str(tmp_path / "gone.json"))

@@ -192,6 +192,7 @@ def wait_for_steps(tmp_path, *names, seconds=120):
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_ends_its_jobs(config, tmp_path):
     spec = long_sweep(config, tmp_path)
     command = Command("sweep", spec, "--jobs", 2, log=tmp_path / "log")
@@ -247,6 +248,7 @@ def test_options_that_the_slurm_file_needs_for_itself(config, tmp_path, key):
     assert not (tmp_path / "w/sweep.sbatch").exists()
 
 
+@pytest.mark.slow
 def test_one_job(config, tmp_path):
     work = tmp_path / "work"
     grid = {"randomness.seed": [0, 1]}

@@ -205,6 +205,7 @@ def test_outputs_of_other_shapes_are_refused():
         prove_equal(nn.Linear(4, 3), nn.Linear(4, 2), [torch.randn(5, 4)])
 
 
+@pytest.mark.slow
 def test_full_swin_t_is_proved_in_single_precision(score):
     network = SwinTransformer()
     kept = rank_scores(score(network), 0.4)
