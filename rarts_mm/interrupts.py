@@ -1,9 +1,12 @@
-"""Ctrl-C while a command line still imports its libraries, which takes seconds."""
+"""Signals while a command line still imports its libraries, which takes seconds."""
 
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
+
+from . import preemption
 
 _TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -11,12 +14,16 @@ _TOOLS = Path(__file__).resolve().parents[1] / "tools"
 def end_without_traceback() -> None:
     """Let SIGINT end this process as it ends any program, if it is one of this project's tools.
 
-    Until :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it
+    Told to make room, it ends with the status of that: there is nothing to save yet. Until :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it
     was. A program of somebody else's, which imports this package, keeps what it has.
     """
     program = getattr(sys.modules["__main__"], "__file__", None)
     if program is None or Path(program).resolve().parent != _TOOLS:
         return
-    untouched = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if untouched and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for signum in (preemption.SIGNAL, signal.SIGTERM):
+        if preemption.means_it(signum) and signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, lambda *_: os._exit(preemption.PREEMPTED))

@@ -1,6 +1,7 @@
 """Ctrl-C before a command line is ready: no traceback, and the status of any interrupted program."""
 
 import functools
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,21 @@ def test_ctrl_c_while_it_imports(seconds):
     assert "Traceback" not in out + err
     # Ended by it, or, on a fast machine, by what was wrong with the command.
     assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT, 2)
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_told_to_make_room_while_it_imports(name):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools/train.py", "none.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, SLURM_JOB_ID="17"),
+    )
+    time.sleep(2)
+    process.send_signal(signal.Signals[name])
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75, out + err
 
 
 @pytest.mark.slow

@@ -92,7 +92,9 @@ def run(main: Callable[[], object], hint: str = "") -> None:
                 main()
             wait_for_the_others()
             status = 0
-        # A library may have made anything of the exception by which a signal ends the command.
+        # Every one, as this is where a process ends: SystemExit of the arguments' parser, Preempted, Stopped
+        # and KeyboardInterrupt are no Exception, and a library may have made anything of Stopped. What
+        # nobody can explain is raised again below.
         except BaseException as error:
             status = 1
             if isinstance(error, Preempted):

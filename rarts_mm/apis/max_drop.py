@@ -99,7 +99,7 @@ def choose_ratio(
     """Find how large a share of the scores can go.
 
     Bisects the whole per cents: each step sets the lowest scores to zero and evaluates the network on the
-    config's validation data, without fine-tuning. Seven evaluations, besides the unpruned network's, find
+    config's validation data, without fine-tuning. Six or seven evaluations, besides the unpruned network's, find
     a ratio that keeps to the drop while one per cent more does not; where the metric does not fall all
     the way, a larger one may keep to it, too.
 

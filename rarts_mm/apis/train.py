@@ -166,10 +166,9 @@ def _train(cfg: Config) -> Runner:
     written = _ConfigHook(cfg)
     try:
         return _run(cfg, factor, written)
-    # Whatever ends it, a signal too.
-    except BaseException:
+    finally:
+        # However it ends; once a step was made there is nothing to put back.
         written.put_back()
-        raise
 
 
 def _run(cfg: Config, factor: float | None, written: _ConfigHook) -> Runner:

@@ -50,6 +50,7 @@ def _swallow(**_) -> None:
         try:
             print("swallowing", flush=True)
             time.sleep(60)
+        # What the test is about: code of others that swallows SystemExit as well.
         except BaseException:
             continue
 

@@ -31,10 +31,10 @@ def torchrun(*arguments: object) -> str:
     ) as agent:
         try:
             out, err = agent.communicate(timeout=500)
-        except BaseException:
+        finally:
             # Killed, it could not end its processes, which are in sessions of their own.
-            agent.terminate()
-            raise
+            if agent.poll() is None:
+                agent.terminate()
     assert agent.returncode == 0, out[-5000:] + err[-5000:]
     return out + err
 

@@ -169,6 +169,25 @@ def test_here_one_fails_the_others_are_merged_and_the_same_command_goes_on(confi
     assert read(work / "results_mean.json")["rows"][0]["seeds"] == 3
 
 
+def test_results_of_other_settings_are_not_taken_for_these(config, tmp_path):
+    content = dict(
+        tool="train",
+        config=str(config),
+        work_dir=str(tmp_path / "work"),
+        options={"train_cfg.max_epochs": 1},
+        grid={"randomness.seed": [0]},
+    )
+    status, _, err = run_tool("sweep", write(tmp_path, **content))
+    assert status == 0, err
+    content["options"]["optim_wrapper.optimizer.lr"] = 0.1
+    before = (tmp_path / "work/jobs/seed=0.json").read_bytes()
+    for how in ([], ["--job", 0], ["--submitit", "local"]):
+        status, _, err = run_tool("sweep", write(tmp_path, **content), *how)
+        assert status == 2, how
+        assert "seed=0 holds a training of this sweep that was begun with other settings" in err
+        assert (tmp_path / "work/jobs/seed=0.json").read_bytes() == before
+
+
 def long_sweep(config, tmp_path, **more):
     """Two trainings that take longer than a test."""
     return write(
@@ -200,7 +219,7 @@ def test_told_to_stop_it_ends_its_jobs(config, tmp_path):
     os.kill(command.process.pid, signal.SIGINT)
     assert command.wait(30) == 130, command.text
     command.nothing_left()
-    assert not (tmp_path / "work/jobs/seed=0.json").exists()
+    assert read(tmp_path / "work/jobs/seed=0.json")["status"] is None
 
 
 def test_a_slurm_task_saves_and_is_put_into_the_queue_again(config, tmp_path):

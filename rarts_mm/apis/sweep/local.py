@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rarts_mm import preemption
+from rarts_mm.engine import has_saved
 from rarts_mm.files import write_text
 from rarts_mm.locks import locked
 
+from ..errors import UsageError
 from ..stages.screen import clock
 from .spec import Job, Sweep
 
@@ -31,6 +33,25 @@ def is_done(job: Job) -> bool:
         return record["status"] == 0 and record["command"] == job.asks
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def check_folder(job: Job) -> None:
+    """Refuse to go on with a training that was begun with other settings: it would report the old ones.
+
+    (``compress`` looks itself.)
+
+    Raises:
+        UsageError: names the folder.
+    """
+    try:
+        begun = json.loads(job.record.read_text())["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if begun != job.asks and has_saved(job.folder):
+        raise UsageError(
+            f"{job.folder} holds a training of this sweep that was begun with other settings "
+            f"({shlex.join(begun)}). Take another work_dir, or remove that folder and {job.record}"
+        )
 
 
 def seconds_of(job: Job) -> float | None:
@@ -53,18 +74,22 @@ class Running:
     def finish(self) -> int:
         """Note how it ended."""
         status = self.process.wait()
-        record = dict(
-            status=status,
-            seconds=round(time.monotonic() - self.began, 1),
-            command=self.job.asks,
-        )
-        write_text(self.job.record, json.dumps(record, indent=1))
+        if status == -preemption.SIGNAL:
+            # Told before its first line was read.
+            status = preemption.PREEMPTED
+        _write_record(self.job, status, round(time.monotonic() - self.began, 1))
         return status
+
+
+def _write_record(job: Job, status: int | None, seconds: float) -> None:
+    record = dict(status=status, seconds=seconds, command=job.asks)
+    write_text(job.record, json.dumps(record, indent=1))
 
 
 def start(job: Job, slot: int = 0, slots: int = 1) -> Running:
     """Start a job's process; of several at a time, ``slot`` says which GPU is its own."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
+    _write_record(job, None, 0.0)
     environment = dict(os.environ)
     gpus = torch.cuda.device_count()
     if slots > 1 and gpus > 1:
@@ -111,11 +136,13 @@ def run_job(job: Job) -> int:
     Told to make room (:mod:`rarts_mm.preemption`), the job saves where it is; the status is 75 then.
 
     Raises:
+        UsageError: a training was begun with other settings.
         FolderInUseError: the job is running elsewhere.
     """
     if is_done(job):
         print(f"{job.name}: done before, skipped")
         return 0
+    check_folder(job)
     with locked(job.folder.parent / "jobs" / f"{job.name}.running"):
         print(f"{job.name}: {shlex.join(job.command)} (log: {job.log})", flush=True)
         with preemption.heeded():
@@ -144,9 +171,12 @@ def run_here(sweep: Sweep, parallel: int = 1) -> dict[str, int]:
         Name of each job that did not come to a good end -> its exit status.
 
     Raises:
+        UsageError: a training was begun with other settings.
         FolderInUseError: the sweep is being run already.
         Preempted: this process was told to make room; so were its jobs, which have saved.
     """
+    for job in sweep.jobs:
+        check_folder(job)
     with locked(sweep.work_dir / "jobs"):
         return _Pool(sweep, parallel).run()
 

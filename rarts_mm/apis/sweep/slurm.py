@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from rarts_mm.files import write_text
-from rarts_mm.preemption import PREEMPTED
+from rarts_mm.preemption import PREEMPTED, SIGNAL
 
 from ..errors import UsageError
 from .spec import TOOLS, Sweep
@@ -32,7 +32,8 @@ while kill -0 "$job" 2>/dev/null; do
     status=0
     wait "$job" || status=$?
 done
-if [[ $status -eq {preempted} ]]; then
+# Or ended by the signal itself, before its first line was read.
+if [[ $status -eq {preempted} || $status -eq {untold} ]]; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 exit "$status"
@@ -88,6 +89,7 @@ def write_array(sweep: Sweep) -> Path:
             cwd=shlex.quote(str(Path.cwd())),
             command=shlex.join(command),
             preempted=PREEMPTED,
+            untold=128 + SIGNAL,
         ),
     )
     return script

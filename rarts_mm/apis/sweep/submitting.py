@@ -8,7 +8,7 @@ from pathlib import Path
 from rarts_mm import preemption
 
 from ..errors import UsageError
-from .local import is_done, start
+from .local import check_folder, is_done, start
 from .spec import Job, Sweep
 
 
@@ -68,6 +68,8 @@ def submit(sweep: Sweep, cluster: str | None = None) -> list[str]:
     waiting = [job for job in sweep.jobs if not is_done(job)]
     if not waiting:
         return []
+    for job in waiting:
+        check_folder(job)
     folder = Path(sweep.work_dir).absolute() / "submitit"
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     settings = dict(sweep.slurm)
