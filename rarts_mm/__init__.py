@@ -10,7 +10,10 @@ from .interrupts import end_without_traceback
 from .noise import silence_warnings
 from .stack import check_stack
 from .version import __version__
+from .waiting import spin_shortly
 
+# Before anything imports torch.
+spin_shortly()
 end_without_traceback()
 silence_warnings()
 check_stack()

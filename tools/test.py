@@ -58,15 +58,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             cfg.test_evaluator[-1]["type"] = "DumpResults"
     if args.show_dir:
         hooks = cfg.get("default_hooks") or {}
+        classifies = cfg.get("default_scope") == "mmpretrain"
         if not hooks.get("visualization"):
-            scope_hooks = dict(mmdet="DetVisualizationHook", mmpretrain="VisualizationHook")
-            hooks["visualization"] = dict(type=scope_hooks[cfg.get("default_scope", "mmdet")])
-        visualization = hooks["visualization"]
+            hook = "VisualizationHook" if classifies else "DetVisualizationHook"
+            hooks["visualization"] = dict(type=hook)
         drawn = dict(draw=True, test_out_dir=args.show_dir)
-        if cfg.get("default_scope") == "mmpretrain":
+        if classifies:
             drawn = dict(enable=True, out_dir=args.show_dir)
-        visualization.update(drawn)
+        hooks["visualization"].update(drawn)
         cfg.default_hooks = hooks
+        # MMEngine's own, which a config without one gets, draws no classes and no boxes.
+        if (cfg.get("visualizer") or {}).get("type", "Visualizer") == "Visualizer":
+            kind = "UniversalVisualizer" if classifies else "DetLocalVisualizer"
+            cfg.visualizer = dict(cfg.get("visualizer") or {}, type=kind)
     work_dir = args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem
     with command_line.trusting(args.trust_checkpoint):
         checkpoint = checkpoint_in(args.checkpoint)

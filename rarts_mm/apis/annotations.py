@@ -1,7 +1,7 @@
 """Annotation files that a config names, checked before anything is built."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from logging import WARNING
 from pathlib import Path
@@ -39,6 +39,15 @@ def leaf_datasets(dataset: dict, place: str) -> Iterator[tuple[str, dict]]:
             yield from leaf_datasets(inner, f"{place}.datasets.{i}")
     else:
         yield place, dataset
+
+
+def dataset_class(dataset: Mapping) -> type | None:
+    """The registered class of a data set's config; registries must be prepared."""
+    kind = dataset.get("type")
+    if not isinstance(kind, str):
+        return kind
+    with DATASETS.switch_scope_and_registry(dataset.get("_scope_")) as registry:
+        return registry.get(kind)
 
 
 def evaluator_files(cfg: Config, phase: str) -> Iterator[Path]:
@@ -90,10 +99,7 @@ def _read(path: Path, contents: dict[Path, dict | None]) -> dict[str, Any] | Non
 
 def _coco_class(dataset: dict) -> type | None:
     """The class of a data set that reads its file as MMDetection's ``CocoDataset`` does, else None."""
-    kind = dataset.get("type")
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(dataset.get("_scope_")) as registry:
-            kind = registry.get(kind)
+    kind = dataset_class(dataset)
     # Its class is known by now; a config of classifiers need not import MMDetection for this.
     coco = sys.modules.get("mmdet.datasets.coco")
     if coco is None or not (isinstance(kind, type) and issubclass(kind, coco.CocoDataset)):

@@ -29,7 +29,7 @@ from rarts_mm.registry import SPACES
 from .config_files import config_text
 from .configs import prepare_registries
 from .errors import UsageError
-from .finding import Saved, searches
+from .finding import Saved, searches, space_class
 from .latency_report import LatencyReport, latency_report
 from .latency_table import check_device
 from .retraining import CIFAR, cifar_name, network_costs, retraining_config
@@ -172,13 +172,13 @@ def find_topology_search(search_dir: str | Path | None = None) -> Saved:
         raise UsageError(f"SEARCH_DIR {root} is no folder; give the work dir of a search")
     found = searches(root)
     for saved in found.searches:
-        if hasattr(_space_class(saved.cfg), "derive"):
+        if hasattr(space_class(saved.cfg), "derive"):
             found.print_passed(root)
             return saved
     if found.searches:
         first = found.searches[0]
         raise UsageError(
-            f"{first.config.parent} holds a search in a {_space_class(first.cfg).__name__}, which has "
+            f"{first.config.parent} holds a search in a {space_class(first.cfg).__name__}, which has "
             "no operations to choose from; its widths are pruned: python tools/prune.py "
             f"{first.config} {first.checkpoint()} --ratio 0.4"
         )
@@ -187,15 +187,6 @@ def find_topology_search(search_dir: str | Path | None = None) -> Saved:
         "configs/rarts_darts_cifar10.py) or name its work dir: tools/derive.py SEARCH_DIR"
         + found.notes()
     )
-
-
-def _space_class(search: Config) -> type:
-    prepare_registries(search)
-    kind = (search.model.get("space") or {}).get("type", "WidthSpace")
-    found = kind if isinstance(kind, type) else SPACES.get(kind)
-    if found is None:
-        raise UsageError(f"{search.filename}: the space {kind!r} is not known; see custom_imports")
-    return found
 
 
 def _checkpoint(asked: str | Path, saved: Saved) -> Path:

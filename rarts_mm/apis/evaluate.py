@@ -1,6 +1,8 @@
 """Evaluate a model with its config's own test data and metrics."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +76,25 @@ class _WholeResultsHook(Hook):
                 metric.compute_metrics = partial(_write_whole, metric.out_file_path)
 
 
+@contextmanager
+def _config_beside_its_log() -> Iterator[None]:
+    """Lets a Runner write its config into the folder of its log, not into the work dir.
+
+    A test's work dir often is the training's, whose config has the same file name, and is needed as it is
+    to resume and to prune.
+    """
+
+    def dump_config(runner: Runner) -> None:
+        name = Path(runner.cfg.filename or "config.py").name
+        runner.cfg.dump(str(Path(runner.log_dir) / name))
+
+    original, Runner.dump_config = Runner.dump_config, dump_config
+    try:
+        yield
+    finally:
+        Runner.dump_config = original
+
+
 def _write_whole(path: str, results: list) -> dict:
     with written_whole(path) as temporary:
         dump(results, temporary)
@@ -122,7 +143,8 @@ def evaluate(
     elif is_search(cfg):
         cfg.setdefault("model_wrapper_cfg", dict(type="rarts_mm.SearchDistributed"))
     join_processes(cfg)
-    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    with _config_beside_its_log():
+        runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     runner.logger.addFilter(LibraryNoise())
     runner.register_hook(DataHook())
     runner.register_hook(_WholeResultsHook())

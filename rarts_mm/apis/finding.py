@@ -2,14 +2,16 @@
 
 import ast
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config
 
 from rarts_mm.engine import CheckpointError, checkpoint_to_resume, last_saved
+from rarts_mm.registry import SPACES
 
-from .configs import is_search, read_config
+from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
 
 # Larger than any config; whatever it is, it is not read.
@@ -95,21 +97,49 @@ def searches(root: str | Path) -> Found:
 
 
 def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
-    """Return config and checkpoint of the search under ``root`` that saved a checkpoint last.
+    """Return config and checkpoint of the width search under ``root`` that saved a checkpoint last.
 
     Raises:
-        UsageError: no search there, or none of its checkpoints is whole.
+        UsageError: no such search there, or none of its checkpoints is whole.
     """
     found = searches(root)
-    if not found.searches:
-        raise UsageError(
-            f"no search with a checkpoint under {Path(root).absolute()}; run one (python "
-            "tools/train.py SEARCH_CONFIG) or name both: tools/prune.py CONFIG CHECKPOINT"
-            + found.notes()
+    for saved in found.searches:
+        if hasattr(space_class(saved.cfg), "settle"):
+            found.print_passed(root)
+            return saved.config, saved.checkpoint()
+        found.passed[saved.config] = (
+            f"it searches a {space_class(saved.cfg).__name__}, which has no widths to prune "
+            "(tools/derive.py derives it)"
         )
-    found.print_passed(root)
-    newest = found.searches[0]
-    return newest.config, newest.checkpoint()
+    raise UsageError(
+        f"no search with a checkpoint under {Path(root).absolute()} has widths to prune; run "
+        "one (python tools/train.py SEARCH_CONFIG) or name both: tools/prune.py CONFIG CHECKPOINT"
+        + found.notes()
+    )
+
+
+def next_command(search: Config) -> str:
+    """What makes a network of a search that has been trained in its ``work_dir``."""
+    folder = Path(search.work_dir)
+    if not hasattr(space_class(search), "settle"):
+        return shlex.join(["python", "tools/derive.py", str(folder)])
+    config = folder / Path(search.filename or "config.py").name
+    both = [str(config), str(checkpoint_in(folder))]
+    return shlex.join(["python", "tools/prune.py", *both, "--ratio", "0.4"])
+
+
+def space_class(search: Config) -> type:
+    """Class of the space that a search's config names.
+
+    Raises:
+        UsageError: it is not registered.
+    """
+    prepare_registries(search)
+    kind = (search.model.get("space") or {}).get("type", "WidthSpace")
+    found = kind if isinstance(kind, type) else SPACES.get(kind)
+    if found is None:
+        raise UsageError(f"{search.filename}: the space {kind!r} is not known; see custom_imports")
+    return found
 
 
 def checkpoint_in(path: str | Path) -> Path:

@@ -13,7 +13,7 @@ from torch import nn
 
 from rarts_mm.files import is_remote
 
-from .annotations import leaf_datasets
+from .annotations import dataset_class, leaf_datasets
 from .backends import reads_images_locally, reads_locally
 from .configs import prepare_registries
 from .errors import UsageError
@@ -102,11 +102,7 @@ def _same(
 def _of_arrays(
     leaf: Mapping, pipeline: ImagePipeline, padding: nn.Module | None
 ) -> tuple[int, int] | None:
-    kind = leaf["type"]
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(leaf.get("_scope_")) as registry:
-            kind = registry.get(kind)
-    names = {base.__name__ for base in getattr(kind, "__mro__", ())}
+    names = {base.__name__ for base in getattr(dataset_class(leaf), "__mro__", ())}
     shape = next((size for name, size in _ARRAYS.items() if name in names), None)
     return None if shape is None else _seen(pipeline.run(shape), padding)
 

@@ -11,6 +11,7 @@ from rarts_mm.files import is_remote
 
 from .annotations import check_annotation_files, evaluator_files, leaf_datasets
 from .backends import reads_images_locally, reads_locally
+from .class_folders import check_class_folders
 from .errors import UsageError
 
 
@@ -59,7 +60,7 @@ def missing_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> di
 
 
 def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None:
-    """Raise if data or the checkpoint to start from is missing, or annotations make no sense.
+    """Raise if data or the checkpoint to start from is missing, or annotations or class folders make no sense.
 
     Called before anything is built.
 
@@ -69,6 +70,7 @@ def check_files(cfg: Config, phases: tuple[str, ...] = ("train", "val")) -> None
     missing = missing_files(cfg, phases)
     if not missing:
         check_annotation_files(cfg, phases)
+        check_class_folders(cfg, phases)
         return
     lines = []
     hints = {str(Path(k)): v for k, v in (cfg.get("how_to_get") or {}).items()}

@@ -128,6 +128,8 @@ def load_search(
             "leave --keep out"
         )
     keep = PLAIN if is_plain else keep or cfg.model.get("keep", AUXILIARY)
+    if not is_plain:
+        _say_if_unfinished(cfg, content.get("meta", {}), checkpoint)
     model = build_searched(cfg)
     _check_space(model.space, content, checkpoint)
     try:
@@ -150,6 +152,16 @@ def load_search(
     network = copy.deepcopy(model.kept)
     model.space.settle(network)
     return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)
+
+
+def _say_if_unfinished(cfg: Config, meta: dict, checkpoint: str | Path) -> None:
+    """Tell of a checkpoint from the middle of a search: its scores are still on their way."""
+    epoch, epochs = meta.get("epoch"), cfg.train_cfg.get("max_epochs")
+    if isinstance(epoch, int) and isinstance(epochs, int) and epoch < epochs:
+        print(
+            f"{checkpoint} is not the end of its search: {epoch} of {epochs} epochs are done. Scores may "
+            "still change; to finish the search: python tools/train.py ... --resume"
+        )
 
 
 def _load_plain(model: torch.nn.Module, state: dict[str, Tensor]) -> None:

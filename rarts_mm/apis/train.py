@@ -35,6 +35,7 @@ from .configs import (
 )
 from .empty_data import naming_empty_data_sets
 from .errors import UsageError
+from .finding import next_command
 from .iterations import refuse_endless
 from .preflight import check_files, check_metrics, check_work_dir
 from .processes import is_first_process, join_processes
@@ -156,7 +157,10 @@ def train(cfg: Config) -> Runner:
     with locked(cfg.work_dir) if first else nullcontext():
         if first:
             check_work_dir(cfg.work_dir, resume=bool(cfg.get("resume")))
-        return _train(cfg)
+        runner = _train(cfg)
+    if first and is_search(cfg) and not is_followed() and has_saved(cfg.work_dir):
+        print(f"next: {next_command(cfg)}")
+    return runner
 
 
 def _train(cfg: Config) -> Runner:

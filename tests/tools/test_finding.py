@@ -77,6 +77,29 @@ def test_what_looks_like_a_search_and_is_none_is_passed_over_and_named(
     assert "passed over work_dirs/syntax/search.py: it is no Python" in err
 
 
+def test_a_newer_search_of_the_other_kind_is_passed_over(
+    search_copy,
+    tmp_path,
+    small,  # noqa: F811
+    monkeypatch,
+):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "work_dirs"
+    root.mkdir()
+    search_copy.rename(root / "widths")
+    write_search(root / "cells")
+    status, out, err = run_tool("prune", "--ratio", "0.4")
+    assert status == 0, err
+    assert "newest search: work_dirs/widths/small_search.py" in out
+    assert "passed over work_dirs/cells/search.py: it searches a CellSpace" in out
+    assert f"derived from {root}/cells/epoch_50.pth" in derive(root, small)
+    shutil.rmtree(root / "widths")
+    status, _, err = run_tool("prune", "--ratio", "0.4")
+    assert status == 2
+    assert "has widths to prune" in err
+    assert "passed over work_dirs/cells/search.py: it searches a CellSpace" in err
+
+
 @pytest.mark.parametrize("marker", [b"", None, b"\0" * 30, b"\xff\xfe\x80" * 2000])
 def test_a_search_killed_while_it_wrote_a_name_is_found(tmp_path, small, marker):  # noqa: F811
     folder = write_search(tmp_path / "search", epoch=49)

@@ -1,5 +1,6 @@
 """Which stages of a chain are done."""
 
+import difflib
 import json
 import re
 import time
@@ -85,14 +86,30 @@ class Stages:
         keys = sorted({*self.identity, *identity})
         if differing := [k for k in keys if identity.get(k) != self.identity.get(k)]:
             raise UsageError(
-                f"{folder} holds another run (it differs in {', '.join(differing)}); "
-                "choose another folder with --work-dir DIR, or remove that one"
+                f"{folder} holds another run (it differs in {', '.join(differing)}"
+                f"{_first_difference(identity, self.identity)}); choose another folder with "
+                "--work-dir DIR, or remove that one"
             )
         return done
 
     def _write(self) -> None:
         content = dict(identity=self.identity, done=self.done)
         write_text(self.path, json.dumps(content, indent=1))
+
+
+def _first_difference(there: dict, here: dict) -> str:
+    """``: there 'lr=0.1,', here 'lr=0.2,'``: the first lines by which long texts differ, in words."""
+    for key in sorted({*there, *here}):
+        old, new = there.get(key), here.get(key)
+        if old == new or not (isinstance(old, str) and isinstance(new, str)):
+            continue
+        said = []
+        for line in list(difflib.unified_diff(old.split("\n"), new.split("\n"), n=0))[3:]:
+            if line.startswith("@@"):
+                break
+            said.append(f"{'there' if line[0] == '-' else 'here'} {line[1:].strip()[:100]!r}")
+        return ": " + ", ".join(said[:4])
+    return ""
 
 
 def _file_name(name: str) -> str:
