@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from rarts_mm.waiting import SPINS
-
-SHOW = "import os, rarts_mm, torch; print(os.environ.get('GOMP_SPINCOUNT'))"
+from rarts_mm.waiting import SPINS, spin_shortly
 
 
 @pytest.mark.parametrize(
@@ -16,12 +14,33 @@ SHOW = "import os, rarts_mm, torch; print(os.environ.get('GOMP_SPINCOUNT'))"
     [
         ({}, str(SPINS)),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
     ],
 )
-def test_what_the_user_has_set_stays(given, found):
+def test_what_the_user_has_set_stays(monkeypatch, given, found):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    spin_shortly()
+    assert os.environ.get("GOMP_SPINCOUNT") == found
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+
+
+@pytest.mark.slow
+def test_it_is_said_before_torch_is_imported():
+    show = (
+        "import builtins, os\n"
+        "original, seen = builtins.__import__, {}\n"
+        "def watched(name, *more):\n"
+        "    seen.setdefault(name, os.environ.get('GOMP_SPINCOUNT'))\n"
+        "    return original(name, *more)\n"
+        "builtins.__import__ = watched\n"
+        "import rarts_mm\n"
+        "print(seen['torch'])\n"
+    )
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     done = subprocess.run(
-        [sys.executable, "-c", SHOW], env=env | given, capture_output=True, text=True, check=True
+        [sys.executable, "-c", show], env=env, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == found
+    assert done.stdout.strip() == str(SPINS)

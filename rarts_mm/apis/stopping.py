@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from multiprocessing.process import BaseProcess
 
 from rarts_mm import preemption
 
@@ -94,6 +95,7 @@ def stoppable() -> Iterator[Stopping]:
     global _stoppable
     preemption.forget()
     stopping = Stopping()
+    before = multiprocessing.active_children()
     read, write = os.pipe()
     os.set_blocking(write, False)
     handlers = {signum: signal.signal(signum, stopping.handle) for signum in _SIGNALS}
@@ -106,7 +108,7 @@ def stoppable() -> Iterator[Stopping]:
         yield stopping
     finally:
         _stoppable -= 1
-        _end_the_deaf()
+        _end_the_deaf(before)
         signal.set_wakeup_fd(wakeup)
         sys.unraisablehook = hook
         for signum, handler in handlers.items():
@@ -121,24 +123,25 @@ def stoppable() -> Iterator[Stopping]:
 def _in_child() -> None:
     """A forked process, such as a data worker, starts: its signals are not its parent's."""
     signal.set_wakeup_fd(-1)
-    # Told all at once to make room, workers go on: the process that they work for would take their end
-    # for an accident. Not by a handler, as torch gives its workers one of its own.
+    # Slurm and torchrun tell all at once. Workers go on: the process that they work for would take their
+    # end for an accident, and they end with it. Not by a handler, as torch gives its workers one of its own.
     if _stoppable:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _preempting())
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, preemption.SIGNAL))
 
 
-def _preempting() -> list[signal.Signals]:
-    return [signum for signum in _SIGNALS if preemption.means_it(signum)]
-
-
-def _end_the_deaf() -> None:
+def _end_the_deaf(before: Iterable[BaseProcess]) -> None:
     """End the workers that the interpreter would ask by SIGTERM at its end, and wait for."""
-    workers = multiprocessing.active_children()
-    if workers and signal.SIGTERM in _preempting():
-        # Of torch's, which would report it as an accident.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    workers = [each for each in multiprocessing.active_children() if each not in before]
+    if workers:
+        # Torch's own would report it as an accident.
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for worker in workers:
             worker.kill()
+        for worker in workers:
+            worker.join()
+        # None stands for one that is not Python's, and cannot be put back.
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
 
 
 if hasattr(os, "register_at_fork"):

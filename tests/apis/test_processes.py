@@ -27,6 +27,7 @@ command_line.run(main)
 """
 
 
+@pytest.mark.slow
 def test_the_one_that_failed_speaks_and_all_end(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -88,6 +88,7 @@ def test_broken_record(stages, text):
     assert stages.path.read_text() == text
 
 
+@pytest.mark.slow
 def test_errors_of_a_stage(stages, capsys):
     with pytest.raises(UsageError, match="3 apples"):
         stages.run("refused", "", stage_functions.refuse)

@@ -184,6 +184,7 @@ def test_sums_of_shared_terms_can_be_differentiated_twice():
     assert torch.autograd.gradgradcheck(sums, (weights, *terms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", SPACES)
 def test_checkpointed_cells_take_the_same_step(space):
     """Activations computed again give the same gradients and count no batch twice."""

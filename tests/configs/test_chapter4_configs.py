@@ -351,6 +351,7 @@ def test_preresnet_through_the_tools(name, cifar10):
             assert len(tuned[f"{unit}.weight"]) == len(found["kept"]), unit
 
 
+@pytest.mark.slow
 def test_mobilenet_with_an_unfixed_ratio_through_the_tools(imagenet20):
     small = [
         *SMALL,

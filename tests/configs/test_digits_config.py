@@ -88,6 +88,7 @@ def test_missing_data_says_how_to_get_it(tmp_path, monkeypatch):
     assert "python tools/make_digits.py" in err
 
 
+@pytest.mark.slow
 def test_prune_by_every_criterion(data, tmp_path):
     """A search without alpha: |alpha| is refused, magnitude and random are recorded."""
     rule = (

@@ -129,6 +129,7 @@ def test_text_in_a_checkpoint_is_not_run_as_a_config(trained, tmp_path):
     assert not (tmp_path / "was-run").exists()
 
 
+@pytest.mark.slow
 def test_the_decision_holds_in_the_stages_of_a_chain(monkeypatch, small_config, tmp_path):
     told = []
 

@@ -5,6 +5,7 @@ A limit on the size of files stands for the disk: writing beyond it fails as it 
 
 import contextlib
 import json
+import logging
 import pickle
 import resource
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 from tests.conftest import ROOT, run_tool
 
@@ -27,6 +29,15 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_on_full_disks():
+    """What the next tests of this process log does not go into the files of these."""
+    yield
+    for logger in MMLogger._instance_dict.values():
+        for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
+            logger.removeHandler(handler)
 
 
 def last_line(err: str) -> str:
@@ -107,6 +118,7 @@ command_line.run(main)
 """
 
 
+@pytest.mark.slow
 def test_the_scalars(tmp_path):
     """MMEngine's own writer, onto a device that is always full."""
     (tmp_path / "scalars.json").symlink_to("/dev/full")

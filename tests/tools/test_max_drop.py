@@ -82,6 +82,7 @@ def test_the_largest_ratio_within_the_drop_is_pruned(trained, tmp_path):
     assert (out / "max_drop.md").read_text().count("\n|") > len(rows)
 
 
+@pytest.mark.slow
 def test_a_detectors_points_are_hundredths_of_its_average_precision(search_run, tmp_path):
     config = next(search_run.glob("*.py"))
     status, text, err = run_tool(

@@ -169,6 +169,7 @@ def test_here_one_fails_the_others_are_merged_and_the_same_command_goes_on(confi
     assert read(work / "results_mean.json")["rows"][0]["seeds"] == 3
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_not_taken_for_these(config, tmp_path):
     content = dict(
         tool="train",
@@ -222,6 +223,7 @@ def test_told_to_stop_it_ends_its_jobs(config, tmp_path):
     assert read(tmp_path / "work/jobs/seed=0.json")["status"] is None
 
 
+@pytest.mark.slow
 def test_a_slurm_task_saves_and_is_put_into_the_queue_again(config, tmp_path):
     """With a scontrol that writes down how it is called, as there is no Slurm here."""
     spec = long_sweep(config, tmp_path, slurm=dict(partition="gpu", gres="gpu:1", parallel=1))

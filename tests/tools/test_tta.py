@@ -118,6 +118,7 @@ def test_a_detector_merges_boxes(search_copy, small_config, tmp_path):
     assert "coco/bbox_mAP" in metrics
 
 
+@pytest.mark.slow
 def test_a_pruned_detector_too(search_copy, tmp_path):
     pruned = tmp_path / "pruned"
     config = next(search_copy.glob("*.py"))

@@ -7,17 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..classes import qualified_name
 from ..layers.scored_linear import ScoredLinear
 from ..layers.sliced_linear import SlicedLinear
 from ..unit import Unit
 
 # By name: a library that is not installed need not be imported to know that a layer is not of it.
 PLAIN_LINEARS = frozenset({"torch.nn.modules.linear.Linear", "mmcv.cnn.bricks.wrappers.Linear"})
-
-
-def qualified_name(cls: type) -> str:
-    """``package.module.Class``."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class WidthAdapter(ABC):

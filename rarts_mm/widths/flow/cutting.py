@@ -1,0 +1,140 @@
+"""Cutting a network by its groups of channels."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from ..layers.sliced_norms import sliced_norm
+from .groups import Groups
+
+
+def cut_network(network: nn.Module, groups: Groups, kept: Mapping[str, Tensor]) -> nn.Module:
+    """Make a network physically smaller, in place.
+
+    Layers keep their classes, and parameters their names; only norms over channels are replaced. What was
+    one parameter stays one.
+
+    Args:
+        network: the network that ``groups`` was found in, or a copy.
+        kept: group -> sorted indices of the channels to keep, at least one; others stay whole.
+
+    Returns:
+        ``network``.
+    """
+    left = _left(groups, kept)
+    names = {}
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        names.setdefault(id(tensor), name)
+    done: dict[int, Tensor] = {}
+    for path, module in list(network.named_modules()):
+        before = _shape(module, "weight")
+        norm, sizes = None, {}
+        for store in (module._parameters, module._buffers):
+            for key, tensor in store.items():
+                if tensor is None or id(tensor) not in names:
+                    continue
+                name = names[id(tensor)]
+                cuts = {dim: index for (n, dim), index in left.items() if n == name}
+                if not cuts:
+                    continue
+                if id(tensor) not in done:
+                    # A new object has the old one's id only after that is gone.
+                    done[id(tensor)] = _selected(tensor, cuts)
+                    names[id(done[id(tensor)])] = ""
+                store[key] = done[id(tensor)]
+                sizes.update((tensor.shape[dim], len(index)) for dim, index in cuts.items())
+                if path in groups.norms:
+                    norm = next(iter(cuts.values()))
+        if norm is not None:
+            _replace(network, module, sliced_norm(module, norm, before[0]))
+        else:
+            _adapt(module, before, sizes)
+    for name, indices in kept.items():
+        for number in groups.groups[name].numbers:
+            value = number.count * len(indices)
+            setattr(network.get_submodule(number.path), number.attribute, value)
+    return network
+
+
+def _left(groups: Groups, kept: Mapping[str, Tensor]) -> dict[tuple[str, int], Tensor]:
+    """(parameter, dimension) -> the indices that stay, for all that get shorter."""
+    gone: dict[tuple[str, int], Tensor] = {}
+    for name, indices in kept.items():
+        group = groups.groups[name]
+        out = torch.ones(group.size, dtype=torch.bool)
+        out[torch.as_tensor(indices)] = False
+        for key, where in group.places.items():
+            size = groups.places[key].size
+            gone.setdefault(key, torch.zeros(size, dtype=torch.bool))
+            gone[key][where[out].flatten()] = True
+    return {key: (~mask).nonzero().flatten() for key, mask in gone.items()}
+
+
+def _selected(tensor: Tensor, cuts: Mapping[int, Tensor]) -> Tensor:
+    with torch.no_grad():
+        value = tensor.detach()
+        for dim, index in cuts.items():
+            value = value.index_select(dim, index.to(value.device))
+        value = value.contiguous()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(value, requires_grad=tensor.requires_grad)
+    return value
+
+
+def _shape(module: nn.Module, key: str) -> tuple[int, ...]:
+    tensor = getattr(module, key, None)
+    return tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
+
+
+def _adapt(module: nn.Module, before: tuple[int, ...], sizes: Mapping[int, int]) -> None:
+    """Let the numbers that a layer of torch keeps beside its weights fit them again."""
+    after = _shape(module, "weight")
+    if isinstance(module, _ConvNd) and after != before:
+        # First the dimension that all groups share, then that of one group.
+        whole, part = after[0], after[1]
+        if before[1] == 1 and module.groups > 1:
+            module.groups = module.groups * whole // before[0]
+        part *= module.groups
+        transposed = isinstance(module, _ConvTransposeNd)
+        module.out_channels, module.in_channels = (part, whole) if transposed else (whole, part)
+    elif isinstance(module, nn.Linear) and len(after) == 2:
+        module.out_features, module.in_features = after
+    elif isinstance(module, _BatchNorm | _InstanceNorm):
+        for key in ("weight", "running_mean"):
+            if shape := _shape(module, key):
+                module.num_features = shape[0]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = after[0]
+    elif not type(module).__module__.startswith("torch.nn."):
+        _adapt_numbers(module, sizes)
+
+
+def _adapt_numbers(module: nn.Module, sizes: Mapping[int, int]) -> None:
+    """Let a layer of another library know the new lengths of its own parameters.
+
+    It may have written the old ones down, alone or in a shape. That a number is such a length is a guess
+    here, and found out by trial.
+    """
+
+    def adapted(value: object) -> object:
+        return sizes.get(value, value) if type(value) is int else value
+
+    for key, value in list(vars(module).items()):
+        if type(value) is int:
+            setattr(module, key, adapted(value))
+        elif type(value) in (tuple, list, torch.Size):
+            new = type(value)(adapted(each) for each in value)
+            if sum(a is not b for a, b in zip(value, new, strict=True)) == 1:
+                setattr(module, key, new)
+
+
+def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` stands."""
+    for module in network.modules():
+        for key, child in module._modules.items():
+            if child is old:
+                module._modules[key] = new

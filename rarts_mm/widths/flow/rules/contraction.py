@@ -1,0 +1,96 @@
+"""Products that sum over a dimension of both factors: linear layers, attention."""
+
+from torch import Tensor
+
+from ..labels import Layers, vector
+from ..tracing import Call, Rule
+from .convolution import INPUT, written_by
+
+FACTOR = "it is multiplied with something of fixed width and summed over"
+POSITIONS = "it lies along the positions of an attention"
+
+
+def matrix_product(call: Call) -> None:
+    """``mm``, ``bmm``: (..., i, k) times (..., k, j)."""
+    first, second = call.tensors[:2]
+    call.label(call.outputs[0], product(call, call.layers(first), call.layers(second)))
+
+
+def added_product(call: Call) -> None:
+    """``addmm``, ``baddbmm``: with something that is added."""
+    args, (out,) = call.args, call.outputs
+    names = ("mat1", "mat2") if call.name == "addmm" else ("batch1", "batch2")
+    layers = product(call, *(call.layers(args[name]) for name in names))
+    bias, last = args["self"], out.dim() - 1
+    outputs, rest = vector(call.atoms, layers, last)
+    if bias.dim() == 1 and not rest:
+        written_by(call, out, outputs, bias, last)
+    else:
+        call.freeze((*layers, *call.layers(bias)), "it is added to a product of another form")
+
+
+def linear(call: Call) -> None:
+    """``linear``, where it is one operation."""
+    args, (out,) = call.args, call.outputs
+    source, weight = args["input"], args["weight"]
+    inputs, rest = call.vector(source, source.dim() - 1)
+    call.freeze(rest, "a linear layer writes the same for all of them")
+    outputs, others = call.vector(weight, 0)
+    columns, _ = vector(call.atoms, others, 1)
+    call.unite(inputs, columns, INPUT)
+    written_by(call, out, outputs, args["bias"], out.dim() - 1)
+
+
+def product(call: Call, first: Layers, second: Layers) -> Layers:
+    """The layers of a matrix product; what varies along the dimension that is summed over is united."""
+    found, summed = [], []
+    for layers, dim, free in ((first, -1, -2), (second, -2, -1)):
+        over = []
+        for layer in layers:
+            if layer.shape[dim] == 1:
+                found.append(layer)
+                continue
+            # Each sum reads all that stands along the other dimension.
+            largest = layer.amax(free, keepdim=True)
+            call.unite(largest, layer, FACTOR)
+            over.append(largest.squeeze(free))
+        for other in over[1:]:
+            call.unite(over[0], other, FACTOR)
+        summed.append(over[0] if over else None)
+    call.unite(*summed, FACTOR)
+    return tuple(found)
+
+
+def attention(call: Call) -> None:
+    """``scaled_dot_product_attention`` in its variants: q k^T, softmax, times v."""
+    args = call.args
+    keys = tuple(layer.transpose(-2, -1) for layer in call.layers(args["key"]))
+    call.freeze(product(call, call.layers(args["query"]), keys), POSITIONS)
+    for name in ("attn_mask", "attn_bias"):
+        if isinstance(args.get(name), Tensor):
+            call.freeze(call.layers(args[name]), POSITIONS)
+    values = call.layers(args["value"])
+    call.freeze(tuple(layer for layer in values if layer.shape[-2] > 1), POSITIONS)
+    call.label(call.outputs[0], tuple(layer for layer in values if layer.shape[-2] == 1))
+
+
+_ATTENTION = tuple(
+    f"_scaled_dot_product_{kind}"
+    for kind in (
+        *("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention"),
+        *("attention_math", "fused_attention_overrideable"),
+    )
+)
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("mm", "bmm"), matrix_product),
+    **dict.fromkeys(("addmm", "baddbmm"), added_product),
+    "linear": linear,
+    **dict.fromkeys(_ATTENTION, attention),
+}
+READING = {
+    **dict.fromkeys(("mm", "bmm"), ("self",)),
+    "addmm": ("mat1",),
+    "baddbmm": ("batch1",),
+    "linear": ("input",),
+    **dict.fromkeys(_ATTENTION, ("query", "key")),
+}

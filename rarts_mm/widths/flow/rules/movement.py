@@ -1,0 +1,199 @@
+"""Operations that only move elements: the same operation moves the labels."""
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ..labels import clusters, varying
+from ..tracing import Call, Rule
+
+
+def moved(call: Call) -> None:
+    """One tensor whose elements are moved, each output holding some of them."""
+    source = call.tensors[0]
+    outputs = call.outputs
+    found: list[list[Tensor]] = [[] for _ in outputs]
+    for layer in call.layers(source):
+        full = layer.expand(source.shape)
+        args = [full if value is source else value for value in call.positional]
+        moved = call.func(*args, **call.keywords)
+        for layers, result in zip(found, _listed(moved), strict=True):
+            layers.append(result)
+    for out, layers in zip(outputs, found, strict=True):
+        call.label(out, tuple(layers))
+
+
+def viewed(call: Call) -> None:
+    """A tensor of another shape with the same elements.
+
+    Where a dimension is cut into several, what stays has to be as regular: its first parts lose the same.
+    """
+    source, (out,) = call.tensors[0], call.outputs
+    found = []
+    for layer in call.layers(source):
+        reshaped = layer.expand(source.shape).reshape(out.shape)
+        for dims in _split_dimensions(source.shape, out.shape):
+            inner = [dim for dim in dims if dim in _varying(reshaped)]
+            # Equal along all but the last of them.
+            for dim in inner[:-1]:
+                call.atoms.unite(reshaped.narrow(dim, 0, 1), reshaped)
+        found.append(reshaped)
+    call.label(out, tuple(found))
+
+
+def _varying(layer: Tensor) -> set[int]:
+    return {
+        dim
+        for dim, size in enumerate(layer.shape)
+        if size > 1 and not bool((layer == layer.narrow(dim, 0, 1)).all())
+    }
+
+
+def _split_dimensions(before: tuple[int, ...], after: tuple[int, ...]) -> list[list[int]]:
+    """Runs of dimensions of the new shape that take the place of a run of the old one, if several."""
+    found = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        old, new, run = before[i], after[j], [j]
+        i, j = i + 1, j + 1
+        while old != new:
+            if old < new:
+                old *= before[i]
+                i += 1
+            else:
+                new *= after[j]
+                run.append(j)
+                j += 1
+        if sum(after[dim] > 1 for dim in run) > 1:
+            found.append(run)
+    return found
+
+
+def expanded(call: Call) -> None:
+    """New or longer dimensions, along which nothing varies."""
+    source, (out,) = call.tensors[0], call.outputs
+    ones = (1,) * (out.dim() - source.dim())
+    call.label(out, tuple(layer.reshape(*ones, *layer.shape) for layer in call.layers(source)))
+
+
+def joined(call: Call) -> None:
+    """``cat`` and ``stack``: what varies along common dimensions becomes one layer."""
+    tensors = [tensor for tensor in call.tensors if tensor.dim() > 0 and tensor.numel()]
+    (out,) = call.outputs
+    dim = call.args.get("dim", 0)
+    stacking = call.name == "stack"
+    dim = dim + out.dim() if dim < 0 else dim
+    labelled = [(n, layer) for n, tensor in enumerate(tensors) for layer in call.layers(tensor)]
+    found = []
+    for cluster in clusters(labelled):
+        if stacking or all(layer.shape[dim] == 1 for _, layer in cluster):
+            # Positions side by side, all with the same channels: whoever reads one reads the others.
+            _same_channels(call, cluster, len(tensors))
+        pieces = []
+        for number, tensor in enumerate(tensors):
+            own = [layer for n, layer in cluster if n == number]
+            piece = torch.zeros((), dtype=torch.long).expand(tensor.shape)
+            for layer in own:
+                piece = torch.maximum(piece, layer.expand(tensor.shape))
+            if len(own) > 1:
+                for layer in own:
+                    call.atoms.unite(piece, layer.expand(tensor.shape))
+            pieces.append(piece)
+        found.append(torch.stack(pieces, dim) if stacking else torch.cat(pieces, dim))
+    call.label(out, tuple(found))
+
+
+def _same_channels(call: Call, cluster: list[tuple[int, Tensor]], number: int) -> None:
+    if len({n for n, _ in cluster}) == number:
+        first, *others = (layer for _, layer in cluster)
+        for other in others:
+            call.atoms.unite(first, other)
+
+
+def padded(call: Call) -> None:
+    """``constant_pad_nd``: what is added beside a map belongs to the channel it is added to."""
+    source, (out,) = call.tensors[0], call.outputs
+    pads = call.args["pad"]
+    found = []
+    for layer in call.layers(source):
+        # From the last dimension on.
+        for number in range(len(pads) // 2):
+            dim = source.dim() - 1 - number
+            low, high = pads[2 * number : 2 * number + 2]
+            if layer.shape[dim] > 1 and (low or high):
+                sides = [max(low, 0), max(high, 0)]
+                spec = [0, 0] * number + sides
+                layer = torch.nn.functional.pad(layer, spec)
+                layer = layer.narrow(dim, max(-low, 0), out.shape[dim])
+        found.append(layer)
+    call.label(out, tuple(found))
+
+
+def strided(call: Call) -> None:
+    """``as_strided``: known where it only says again what there is."""
+    source, (out,) = call.tensors[0], call.outputs
+    if out.shape == source.shape and call.args["storage_offset"] in (None, source.storage_offset()):
+        call.label(out, call.layers(source))
+    else:
+        call.freeze(call.layers(source), "it is read through other strides")
+
+
+def indexed(call: Call) -> None:
+    """``x[..., indices, ...]`` and the like: the labels of what is picked; where to is not labelled."""
+    source = call.tensors[0]
+    for tensor in call.tensors[1:]:
+        call.freeze(call.layers(tensor), "its values are used as indices")
+    (out,) = call.outputs
+    found = []
+    for layer in call.layers(source):
+        full = layer.expand(source.shape).contiguous()
+        args = tree_map(lambda value: full if value is source else value, call.positional)  # noqa: B023
+        found.append(call.func(*args, **call.keywords))
+    call.label(out, tuple(found))
+
+
+def swapped_columns(call: Call) -> None:
+    """``pixel_shuffle``, ``pixel_unshuffle``: the channels of one block can only go together."""
+    source, (out,) = call.tensors[0], call.outputs
+    if call.name == "pixel_shuffle":
+        factor = call.args["upscale_factor"] ** 2
+        for layer in call.layers(source):
+            dim = source.dim() - 3
+            if layer.shape[dim] > 1:
+                blocks = layer.unflatten(dim, (-1, factor))
+                call.atoms.unite(blocks.narrow(dim + 1, 0, 1), blocks)
+    moved(call)
+    del out
+
+
+def _listed(result: Tensor | list | tuple) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else list(result)
+
+
+__all__ = ["RULES", "varying"]
+
+_MOVED = (
+    *("permute", "transpose", "t", "squeeze", "unsqueeze", "roll", "flip", "repeat", "rot90"),
+    *(
+        "unbind",
+        "select",
+        "unfold",
+        "tril",
+        "triu",
+        "repeat_interleave",
+        "movedim",
+        "channel_shuffle",
+    ),
+    *("native_channel_shuffle", "diagonal", "tile"),
+)
+_VIEWED = ("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "view_copy")
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_MOVED, moved),
+    **dict.fromkeys(_VIEWED, viewed),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expanded),
+    **dict.fromkeys(("cat", "stack", "concat"), joined),
+    **dict.fromkeys(("index", "index_select", "gather", "take_along_dim", "embedding"), indexed),
+    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), swapped_columns),
+    "constant_pad_nd": padded,
+    "as_strided": strided,
+}

@@ -1,0 +1,72 @@
+"""Sums, means, maxima and softmax: over positions each channel is by itself, over channels all stay."""
+
+from torch import Tensor
+
+from ..tracing import Call, Rule
+
+
+def reduced(call: Call) -> None:
+    """A number for each position that is left."""
+    source = call.tensors[0]
+    dims = _dims(call, source)
+    keep = bool(call.args.get("keepdim", False))
+    for out in call.outputs:
+        found = []
+        for layer in call.layers(source):
+            if any(layer.shape[dim] > 1 for dim in dims):
+                found += _over(call, layer, dims, keep)
+            else:
+                found.append(layer if keep else _without(layer, dims))
+        call.label(out, tuple(layer for layer in found if layer.dim() == out.dim()))
+
+
+def _over(call: Call, layer: Tensor, dims: list[int], keep: bool) -> list[Tensor]:
+    """A layer that varies along what is reduced: it stays, unless the rest tells its atoms apart."""
+    others = [dim for dim in range(layer.dim()) if dim not in dims and layer.shape[dim] > 1]
+    if not others:
+        call.freeze(layer, f"{call.name} over channels")
+        return []
+    for dim in dims:
+        largest = layer.amax(dim, keepdim=True)
+        call.atoms.unite(largest, layer)
+        layer = largest
+    return [layer if keep else _without(layer, dims)]
+
+
+def _without(layer: Tensor, dims: list[int]) -> Tensor:
+    for dim in sorted(dims, reverse=True):
+        layer = layer.squeeze(dim)
+    return layer
+
+
+def _dims(call: Call, source: Tensor) -> list[int]:
+    dims = call.args.get("dim")
+    if dims is None or dims == []:
+        return list(range(source.dim()))
+    dims = [dims] if isinstance(dims, int) else dims
+    return [dim % max(source.dim(), 1) for dim in dims]
+
+
+def along(call: Call) -> None:
+    """Same shape, but each element depends on all along one dimension: softmax, cumulative sums, sorting."""
+    source = call.tensors[0]
+    dims = _dims(call, source)
+    layers = call.layers(source)
+    stays = tuple(layer for layer in layers if any(layer.shape[dim] > 1 for dim in dims))
+    call.freeze(stays, f"{call.name} over channels")
+    rest = tuple(layer for layer in layers if all(layer is not other for other in stays))
+    for out in call.outputs:
+        if out.dim() == source.dim():
+            call.label(out, rest)
+
+
+_REDUCED = (
+    *("mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "max", "min", "prod"),
+    *("linalg_vector_norm", "norm", "logsumexp", "any", "all", "argmax", "argmin", "nansum"),
+    *("count_nonzero", "median"),
+)
+_ALONG = (
+    *("_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax", "cumsum", "cumprod"),
+    *("sort", "topk", "argsort", "kthvalue"),
+)
+RULES: dict[str, Rule] = {**dict.fromkeys(_REDUCED, reduced), **dict.fromkeys(_ALONG, along)}

@@ -1,0 +1,188 @@
+"""Trying groups out: code may rest on numbers that an analysis does not see.
+
+``x.view(b, n, self.heads, self.head_dim)`` and ``x.split(self.width)`` are such numbers. A group that does
+not run when it is cut is tried again with the numbers of the modules around it changed as it changes; what
+then runs and computes what the masked network computes is right, and the rest is frozen.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..running import Forward, call, tensors_in
+from .cutting import cut_network
+from .groups import ChannelGroup, Groups, Number, masked_outputs
+
+# Largest max |difference| / max |reference| that is rounding, in float64.
+TOLERANCE = 1e-11
+# What cut layers or their hosts raise when sizes do not fit.
+_FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
+# Of a module's numbers that could be a group's, so many are changed together at most.
+_NUMBERS = 3
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Where and why a cut network does not run."""
+
+    where: str
+    why: str
+
+
+def try_groups(
+    network: nn.Module, groups: Groups, inputs: Any, forward: Forward | None = None
+) -> None:
+    """Freeze the groups that do not compute the same cut as masked.
+
+    Args:
+        network: the network in float64, in evaluation mode.
+        groups: what was found in it; changed in place.
+    """
+    trial = _Trial(network, groups, inputs, forward)
+    while groups.groups:
+        failure = trial.fails(groups.groups)
+        if failure is None:
+            break
+        suspects = _around(failure.where, groups)
+        culprits = {name: why for name in suspects if (why := trial.fails([name]))}
+        # Only together: one of them stays.
+        culprits = culprits or {suspects[0]: failure}
+        for name, found in culprits.items():
+            if not trial.repair(name, found):
+                groups.freeze([name], f"cut on trial it does not run: {found.why}")
+    while groups.groups:
+        names = list(groups.groups)
+        why = trial.differs(names)
+        if why is None:
+            return
+        while len(names) > 1:
+            half = names[: len(names) // 2]
+            found = trial.differs(half)
+            if found is None:
+                half = names[len(names) // 2 :]
+                found = trial.differs(half)
+            if found is None:
+                # Only together: one of them stays.
+                half, found = names[:1], why
+            names, why = half, found
+        groups.freeze(names, f"cut on trial, {why}")
+
+
+class _Trial:
+    def __init__(
+        self, network: nn.Module, groups: Groups, inputs: Any, forward: Forward | None
+    ) -> None:
+        self.network, self.groups = network, groups
+        self.inputs, self.forward = inputs, forward or call
+
+    def fails(self, names: Iterable[str]) -> _Failure | None:
+        """Why the network does not run with a third of these groups gone, or None."""
+        failure, _ = self._run(self._some(names))
+        return failure
+
+    def differs(self, names: Iterable[str]) -> str | None:
+        """What is wrong with the outputs then, or None."""
+        kept = self._some(names)
+        failure, found = self._run(kept)
+        if failure is not None:
+            return f"it does not run: {failure.why}"
+        wanted = masked_outputs(self.network, self.groups, kept, self.inputs, self.forward)
+        if [t.shape for t in wanted] != [t.shape for t in found]:
+            return "its outputs have other shapes"
+        error = relative_difference(wanted, found)
+        return None if error <= TOLERANCE else f"its outputs differ by {error:.1e}"
+
+    def repair(self, name: str, failure: _Failure) -> bool:
+        """Find numbers of modules that follow the group's width, with which it runs and is right."""
+        group = self.groups.groups[name]
+        path = failure.where
+        while True:
+            found = list(_numbers(self.network.get_submodule(path), path, group))
+            for count in range(1, min(len(found), _NUMBERS) + 1):
+                for numbers in combinations(found, count):
+                    self.groups.groups[name] = replace(group, numbers=group.numbers + numbers)
+                    if self.fails([name]) is None and self.differs([name]) is None:
+                        return True
+            self.groups.groups[name] = group
+            if not path:
+                return False
+            path = path.rpartition(".")[0]
+
+    def _some(self, names: Iterable[str]) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        kept = {}
+        for name in names:
+            size = self.groups.groups[name].size
+            order = torch.randperm(size, generator=generator)
+            kept[name] = order[: size - max(size // 3, 1)].sort().values
+        return kept
+
+    def _run(self, kept: dict[str, Tensor]) -> tuple[_Failure | None, list[Tensor]]:
+        smaller = cut_network(copy.deepcopy(self.network), self.groups, kept)
+        inside: list[str] = []
+
+        # Not after an exception: what is inside then has raised it.
+        def leave(*_: object) -> None:
+            inside.pop()
+
+        for path, module in smaller.named_modules():
+            module.register_forward_pre_hook(lambda *_, path=path: inside.append(path))
+            module.register_forward_hook(leave)
+        try:
+            with torch.no_grad():
+                return None, tensors_in(self.forward(smaller, self.inputs))
+        except _FAILS as error:
+            where = inside[-1] if inside else ""
+            lines = str(error).splitlines() or [type(error).__name__]
+            return _Failure(where, f"{lines[0][:200]}{f' ({where})' if where else ''}"), []
+
+
+def _around(path: str, groups: Groups) -> list[str]:
+    """The groups with parameters in a module, or in the next one around it that has some."""
+    while True:
+        prefix = f"{path}." if path else ""
+        found = [
+            name
+            for name, group in groups.groups.items()
+            if any(parameter.startswith(prefix) for parameter in group.parameters)
+        ]
+        if found or not path:
+            return found
+        path = path.rpartition(".")[0]
+
+
+def _numbers(module: nn.Module, path: str, group: ChannelGroup) -> Iterator[Number]:
+    """The numbers of a module that could be a multiple of the group's width."""
+    prefix = f"{path}." if path else ""
+    counts = {
+        where.shape[1]
+        for (parameter, _), where in group.places.items()
+        if parameter.startswith(prefix)
+    }
+    # One of several equal parts: a head's dimensions, the channels of one branch.
+    counts |= {1}
+    lengths = {count * group.size: count for count in sorted(counts)}
+    taken = {(number.path, number.attribute) for number in group.numbers}
+    for attribute, value in vars(module).items():
+        if type(value) is int and value in lengths and (path, attribute) not in taken:
+            yield Number(path, attribute, lengths[value])
+
+
+def relative_difference(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """max |difference| / max |wanted|, the worst of all pairs; infinite where one is no number."""
+    worst = 0.0
+    for a, b in zip(wanted, found, strict=True):
+        if not a.numel():
+            continue
+        difference, scale = (a - b).abs().max().item(), a.abs().max().item()
+        if difference != difference or scale != scale:
+            return float("inf")
+        worst = max(
+            worst, difference / scale if scale else (0.0 if difference == 0 else float("inf"))
+        )
+    return worst

@@ -1,0 +1,162 @@
+"""Norms over channels, of which some are gone.
+
+A removed channel is zero in front of the norm. With k of d channels left, of mean and variance mu and v,
+those over all d are (the zeros counted)
+
+    mean = s mu,    variance = s (v + (1 - s) mu^2),    s = k / d,
+
+a sum of positive terms. So a norm of fewer channels that divides by the original number is exact.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..classes import qualified_name
+from .strict_loading import StrictWidths
+
+# Qualified names of layer norms -> the dimension of their input that they normalise. By name, as a subclass
+# may compute something else.
+LAYER_NORMS = {
+    "torch.nn.modules.normalization.LayerNorm": -1,
+    "timm.layers.norm.LayerNorm": -1,
+    "timm.layers.norm.LayerNormFp32": -1,
+    "timm.layers.norm.LayerNorm2d": 1,
+    "timm.layers.norm.LayerNorm2dFp32": 1,
+    "torchvision.models.convnext.LayerNorm2d": 1,
+    "mmpretrain.models.utils.norm.LayerNorm2d": 1,
+}
+GROUP_NORMS = frozenset(
+    {
+        "torch.nn.modules.normalization.GroupNorm",
+        "timm.layers.norm.GroupNorm",
+        "timm.layers.norm.GroupNorm1",
+    }
+)
+
+
+class SlicedLayerNorm(StrictWidths, nn.LayerNorm):
+    """A layer norm over the channels that are left of ``original``, the others being zero.
+
+    Args:
+        width: channels that are left.
+        original: channels before.
+        dim: the dimension of the input that they lie along.
+        eps, affine, bias: as in torch's.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        original: int,
+        dim: int = -1,
+        eps: float = 1e-5,
+        affine: bool = True,
+        bias: bool = True,
+        device: str | torch.device | None = None,
+    ) -> None:
+        super().__init__(width, eps=eps, elementwise_affine=affine, bias=bias, device=device)
+        self.original = original
+        self.dim = dim
+
+    def forward(self, x: Tensor, data_format: str | None = None) -> Tensor:
+        """Normalise; ``data_format`` as MMPretrain's LayerNorm2d has it."""
+        dim = self.dim if data_format is None else (-1 if data_format == "channel_last" else 1)
+        share = self.normalized_shape[0] / self.original
+        variance, mean = torch.var_mean(x, dim, correction=0, keepdim=True)
+        variance = share * (variance + (1 - share) * mean.square())
+        x = (x - share * mean) * torch.rsqrt(variance + self.eps)
+        if self.weight is None:
+            return x
+        shape = [-1] + [1] * (x.dim() - 2) if dim == 1 else [-1]
+        weight = self.weight.view(shape)
+        return x * weight if self.bias is None else torch.addcmul(self.bias.view(shape), x, weight)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, original={self.original}, dim={self.dim}"
+
+
+class SlicedGroupNorm(StrictWidths, nn.Module):
+    """A group norm whose groups have lost channels, each its own number of them.
+
+    Args:
+        group_of: the group of each channel that is left, in ascending order.
+        groups: number of groups.
+        original: channels of a group before.
+        eps, affine: as in torch's.
+    """
+
+    def __init__(
+        self,
+        group_of: Sequence[int],
+        groups: int,
+        original: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_groups, self.original, self.eps, self.affine = groups, original, eps, affine
+        self.num_channels = len(group_of)
+        for name in ("weight", "bias"):
+            value = torch.empty(self.num_channels, device=device) if affine else None
+            self.register_parameter(name, None if value is None else nn.Parameter(value))
+        members = nn.functional.one_hot(torch.as_tensor(group_of), groups).float()
+        # (channels, groups): sums over the channels of each group are products with it.
+        self.register_buffer("members", members, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x.flatten(2), 2, correction=0)
+        members = self.members.to(mean.dtype)
+        mean_of = mean @ members / self.original
+        central = variance + (mean - mean_of @ members.T).square()
+        gone = 1 - members.sum(0) / self.original
+        variance_of = central @ members / self.original + gone * mean_of.square()
+        scale = torch.rsqrt(variance_of + self.eps) @ members.T
+        shift = -(mean_of @ members.T) * scale
+        if self.affine:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        shape = (*x.shape[:2], *(1,) * (x.dim() - 2))
+        return torch.addcmul(shift.view(shape), x, scale.view(shape))
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"original={self.original}"
+        )
+
+
+def norm_kind(module: nn.Module) -> str | None:
+    """``'layer'`` or ``'group'`` for a norm over channels that can be cut, else None."""
+    name = qualified_name(type(module))
+    if name in LAYER_NORMS or isinstance(module, SlicedLayerNorm):
+        return "layer"
+    if name in GROUP_NORMS or isinstance(module, SlicedGroupNorm):
+        return "group"
+    return None
+
+
+def sliced_norm(norm: nn.Module, left: Tensor, size: int) -> nn.Module:
+    """The norm of the channels ``left`` of ``size``; its weight and bias are those of ``left`` already."""
+    device = norm.weight.device
+    if norm_kind(norm) == "layer":
+        again = isinstance(norm, SlicedLayerNorm)
+        new = SlicedLayerNorm(
+            len(left),
+            norm.original if again else size,
+            norm.dim if again else LAYER_NORMS[qualified_name(type(norm))],
+            norm.eps,
+            bias=norm.bias is not None,
+            device=device,
+        )
+    else:
+        again = isinstance(norm, SlicedGroupNorm)
+        original = norm.original if again else size // norm.num_groups
+        group_of = norm.members.argmax(1) if again else torch.arange(size) // original
+        new = SlicedGroupNorm(
+            group_of[left].tolist(), norm.num_groups, original, norm.eps, device=device
+        )
+        new.to(norm.weight.dtype)
+    new.weight, new.bias = norm.weight, norm.bias
+    return new.train(norm.training)

@@ -1,0 +1,139 @@
+"""Groups of channels in small networks: what is found, and that cut and masked networks agree."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from rarts_mm.widths.flow import FlowError, find_groups
+from rarts_mm.widths.flow.cutting import cut_network
+from rarts_mm.widths.flow.groups import masked_outputs
+from rarts_mm.widths.running import tensors_in
+
+from . import networks
+
+IMAGE = (2, 3, 15, 13)
+INPUTS = {
+    networks.TwoInputs: [IMAGE, (2, 1, 15, 13)],
+    networks.ConvNeXtLike: [(2, 3, 16, 16)],
+    networks.Attention: [(2, 7, 6)],
+    networks.Transposed: [(2, 3, 16, 12)],
+}
+# Network -> sizes of its groups by the layer that writes them first.
+FOUND = {
+    networks.Plain: {"0.0": 12, "1.0": 10},
+    networks.Residual: {"stem.0": 12, "inner.0": 9, "down": 14},
+    networks.SqueezeExcite: {"stem.0": 12, "less": 5},
+    networks.CoordinateAttention: {"stem.0": 12, "shared.0": 6},
+    networks.EfficientChannelAttention: {},
+    networks.SpatialAttention: {},
+    # Halves lose the same, and with the blocks nothing but their own.
+    networks.Chunks: {"first.0": 6, "inner.0.0": 6, "inner.1.0": 6, "last.0": 8},
+    networks.FixedSplit: {"last.0": 8},
+    networks.Shuffle: {"first": 4, "grouped": 4},
+    networks.Twice: {"first.0": 10},
+    networks.SharedHead: {"stem.0": 8, "deeper.0": 12, "lateral.1": 9, "tower.0": 12},
+    networks.GroupedAndDepthwise: {"0.0": 4, "1": 6},
+    networks.Deformable: {"stem.0": 10, "deformed": 8},
+    networks.Transposed: {"0.0": 8, "1": 4, "3": 4, "4": 4},
+    networks.Standardised: {"weight": 10, "last": 8},
+    networks.Dense: {"stem": 8, "blocks.0.2": 4, "blocks.1.2": 4, "blocks.2.2": 4},
+    networks.TwoInputs: {"image.0": 10},
+    networks.Branching: {"large.0": 8},
+    networks.Filled: {"a": 6, "b": 6},
+    networks.ConvNeXtLike: {"stem": 12, "first": 20},
+    networks.Attention: {"stem": 12, "qkv": 8},
+}
+REASONS = {
+    networks.EfficientChannelAttention: "neighbouring positions",
+    networks.SpatialAttention: "over channels",
+    networks.FixedSplit: "cut on trial",
+    networks.Standardised: "over channels",
+}
+
+
+def uneven(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Random weights, biases and statistics, none of them zero or one, in float64 and evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+    network.double().eval()
+    for tensor in [*network.parameters(), *network.buffers()]:
+        if tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            scale = tensor[0].numel() ** -0.5 if tensor.dim() > 1 else 0.5
+            tensor.data.copy_(noise * scale)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.data.abs_().add_(0.3)
+    return network
+
+
+def example(kind: type, seed: int = 0) -> tuple:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = INPUTS.get(kind, [IMAGE])
+    return tuple(torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes)
+
+
+def call(network: nn.Module, inputs: tuple):
+    return network(*inputs)
+
+
+def some(sizes: dict[str, int], ratio: float, seed: int) -> dict[str, torch.Tensor]:
+    """Indices of random channels that stay, at least one in each group."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = {}
+    for name, size in sizes.items():
+        order = torch.randperm(size, generator=generator)
+        kept[name] = order[: max(size - round(ratio * size), 1)].sort().values
+    return kept
+
+
+@pytest.fixture(params=list(FOUND), ids=lambda kind: kind.__name__)
+def case(request):
+    network = uneven(request.param())
+    inputs = example(request.param)
+    return network, inputs, find_groups(network, inputs, call)
+
+
+def test_what_is_found(case):
+    network, _, groups = case
+    assert groups.sizes == FOUND[type(network)]
+    reason = REASONS.get(type(network))
+    if reason is not None:
+        assert any(reason in frozen.reason for frozen in groups.frozen), groups.frozen
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.6, 0.99])
+def test_cut_and_masked_networks_agree(case, ratio):
+    network, inputs, groups = case
+    kept = some(groups.sizes, ratio, seed=1)
+    before = copy.deepcopy(network.state_dict())
+    smaller = cut_network(copy.deepcopy(network), groups, kept)
+    wanted = masked_outputs(network, groups, kept, inputs, call)
+    with torch.no_grad():
+        found = tensors_in(call(smaller, inputs))
+    for a, b in zip(wanted, found, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() <= 1e-11 * a.abs().max()
+    # Nothing in the network itself is touched.
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+    if groups.groups:
+        count = [sum(p.numel() for p in n.parameters()) for n in (network, smaller)]
+        assert count[1] < count[0]
+        with torch.no_grad():
+            whole = tensors_in(call(network, inputs))
+        # Cutting does change the function.
+        assert any(not torch.allclose(a, b) for a, b in zip(whole, found, strict=True))
+
+
+def test_every_parameter_is_in_a_group_frozen_or_not_run(case):
+    network, _, groups = case
+    told = {name for group in groups.groups.values() for name, _ in group.places}
+    told |= {name for frozen in groups.frozen for name, _ in frozen.places} | set(groups.not_run)
+    assert {name for name, p in network.named_parameters() if p.numel() > 1} <= told
+
+
+def test_an_example_that_the_network_refuses_names_the_module():
+    with pytest.raises(FlowError, match=r"in 0\.0 .*give one that it accepts"):
+        find_groups(networks.Plain(), (torch.randn(1, 4, 9, 9),), call)
