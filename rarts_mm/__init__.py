@@ -20,5 +20,18 @@ check_stack()
 
 # After the check: with a broken stack these imports would fail with less helpful words.
 from . import cells, engine, models, search, widths  # noqa: E402
+from .modules import groups, load, prune, save  # noqa: E402
 
-__all__ = ["__version__", "cells", "engine", "models", "parent", "search", "widths"]
+__all__ = [
+    "__version__",
+    "cells",
+    "engine",
+    "groups",
+    "load",
+    "models",
+    "parent",
+    "prune",
+    "save",
+    "search",
+    "widths",
+]

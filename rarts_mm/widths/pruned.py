@@ -1,7 +1,6 @@
 """Configs of pruned models: a base model and the widths of its units."""
 
 import copy
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from rarts_mm.registry import MODELS
 
+from .index_text import read_indices, write_indices
 from .kept import Kept
 from .scores import EVERYWHERE, check_names, locate
 from .slicing import slice_site
@@ -71,25 +71,6 @@ def _indices(name: str, width: int | str, size: int) -> Tensor:
         f"The width of {name} must be a whole number from 1 to {size}, its size in the base model, or "
         f"dimensions from 0 to {size - 1} in ascending order such as '0-4,7', got {width!r}."
     )
-
-
-def write_indices(indices: Sequence[int]) -> str:
-    """``'0-4,7'`` for 0, 1, 2, 3, 4, 7."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def read_indices(text: str) -> list[int]:
-    """The inverse of :func:`write_indices`; empty for a text of another form."""
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-        return []
-    bounds = [tuple(map(int, run.split("-"))) for run in text.split(",")]
-    return [i for run in bounds for i in range(run[0], run[-1] + 1)]
 
 
 def pruned_config(

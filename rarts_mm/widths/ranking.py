@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .budgets.cost import WidthCost
-from .budgets.filling import floor_of, keep_within
+from .budgets.filling import floor_of, keep_within, step_of
 
 
 def rank_scores(
@@ -15,6 +15,7 @@ def rank_scores(
     round_to: int = 1,
     scope: str = "global",
     kinds: Mapping[str, str] | None = None,
+    multiples: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Sort all scores of a network by |alpha| together and remove the lowest share.
 
@@ -27,7 +28,7 @@ def rank_scores(
             (:func:`~rarts_mm.widths.importance`).
         ratio: Share of all scores to remove, in (0, 1).
         min_keep: Dimensions that every unit keeps at least; smaller units stay whole.
-        round_to, scope, kinds: See :func:`~rarts_mm.widths.budgets.keep_within`. With ``round_to`` up
+        round_to, scope, kinds, multiples: See :func:`~rarts_mm.widths.budgets.keep_within`. With ``round_to`` up
             to one block per unit more may go, so that the widths are multiples.
 
     Returns:
@@ -49,7 +50,8 @@ def rank_scores(
     whole = all(isinstance(n, int) and n >= 1 for n in (min_keep, round_to))
     if whole and alphas and round_to <= min(sizes.values()):
         floor = floor_of(min_keep, round_to)
-        spare = sum(max(size - floor, 0) for size in sizes.values())
+        steps = {name: step_of(round_to, (multiples or {}).get(name, 1)) for name in sizes}
+        spare = sum(max(size - floor_of(min_keep, steps[n]), 0) for n, size in sizes.items())
         if target > spare:
             raise ValueError(
                 f"A ratio of {ratio} removes {target} of {total} dimensions, but with at least "
@@ -65,4 +67,5 @@ def rank_scores(
         round_to=round_to,
         scope=scope,
         kinds=kinds,
+        multiples=multiples,
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarts_mm.widths.pruned import read_indices, write_indices
+from rarts_mm.widths.index_text import read_indices, write_indices
 
 
 @given(st.sets(st.integers(0, 60), min_size=1).map(sorted))

@@ -1,8 +1,8 @@
 """What a network of given widths costs."""
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 
 
 class WidthCost:
@@ -13,23 +13,30 @@ class WidthCost:
 
         cost(k) = sum_t c_t prod_{unit in t} k_unit / size_unit.
 
+    A layer that reads and writes dimensions of one unit has it twice.
+
     Args:
         sizes: Unit name -> its number of dimensions.
-        terms: Units whose dimensions share a cost -> that cost at full width; the empty set holds what
-            no unit changes.
+        terms: Units whose dimensions share a cost (a set, or a tuple in which a unit may stand twice) ->
+            that cost at full width; an empty one holds what no unit changes.
         unit: What is counted, for messages: ``'parameters'``.
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], terms: Mapping[frozenset[str], float], unit: str
+        self, sizes: Mapping[str, int], terms: Mapping[Collection[str], float], unit: str
     ) -> None:
         self.sizes = dict(sizes)
-        self.terms = {units: value for units, value in terms.items() if value}
+        self.terms: dict[tuple[str, ...], float] = defaultdict(float)
+        for units, value in terms.items():
+            if value:
+                self.terms[tuple(sorted(units))] += value
         self.unit = unit
-        self._of_unit: dict[str, list[tuple[float, tuple[str, ...]]]] = defaultdict(list)
+        # The value, the unit's power, and the others.
+        self._of_unit: dict[str, list[tuple[float, int, tuple[str, ...]]]] = defaultdict(list)
         for units, value in self.terms.items():
-            for name in units:
-                self._of_unit[name].append((value, tuple(units - {name})))
+            for name, power in Counter(units).items():
+                others = tuple(other for other in units if other != name)
+                self._of_unit[name].append((value, power, others))
 
     @classmethod
     def of_scores(cls, sizes: Mapping[str, int]) -> "WidthCost":
@@ -50,12 +57,16 @@ class WidthCost:
 
     def increase(self, widths: Mapping[str, int], name: str, more: int) -> float:
         """What ``more`` dimensions of a unit add to the cost at these widths (of all units)."""
-        slope = sum(
-            value * math.prod(widths[u] / self.sizes[u] for u in others)
-            for value, others in self._of_unit[name]
+        size, width = self.sizes[name], widths[name]
+        return sum(
+            value
+            * ((width + more) ** power - width**power)
+            / size**power
+            * math.prod(widths[u] / self.sizes[u] for u in others)
+            for value, power, others in self._of_unit[name]
         )
-        return slope * more / self.sizes[name]
 
     def per_dimension(self) -> dict[str, float]:
-        """Unit name -> what one of its dimensions costs where all others are there."""
-        return {name: self.increase(self.sizes, name, 1) for name in self.sizes}
+        """Unit name -> what goes with the first of its dimensions that goes."""
+        whole = self.sizes
+        return {n: self.increase({**whole, n: whole[n] - 1}, n, 1) for n in self.sizes}

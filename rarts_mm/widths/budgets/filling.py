@@ -1,5 +1,6 @@
 """The most important dimensions that fit into a budget."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ def keep_within(
     round_to: int = 1,
     scope: str = "global",
     kinds: Mapping[str, str] | None = None,
+    multiples: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Keep the most important dimensions whose cost stays within a budget.
 
@@ -47,6 +49,8 @@ def keep_within(
         round_to: Widths are multiples of this number, or whole. Then ``round_to`` dimensions come back
             at a time, by their mean importance.
         scope, kinds: See :func:`~rarts_mm.widths.budgets.ordering.order_dimensions`.
+        multiples: Unit name -> how wide a layer becomes with each of its dimensions, where that is not
+            1: ``round_to`` is about the layer.
 
     Returns:
         Unit name -> (kept,) sorted int64 indices of the dimensions to keep, on the CPU.
@@ -56,7 +60,7 @@ def keep_within(
             unit, or what :func:`~rarts_mm.widths.budgets.ordering.order_dimensions` raises.
     """
     ordering = order_dimensions(importance, scope, kinds)
-    blocks, floors = _blocks(ordering, min_keep, round_to)
+    blocks, floors = _blocks(ordering, min_keep, round_to, multiples or {})
     names = ordering.names
     widths = dict(zip(names, floors, strict=True))
     spent = cost(widths)
@@ -98,7 +102,7 @@ def keep_nonzero(
         ValueError: No score, or every one, is zero; or as for :func:`keep_within`.
     """
     ordering = order_dimensions(importance)
-    _, floors = _blocks(ordering, min_keep, round_to)
+    _, floors = _blocks(ordering, min_keep, round_to, {})
     nonzero = [int((ordering.key[ordering.unit == i] > 0).sum()) for i in range(len(floors))]
     total = len(ordering.key)
     if sum(nonzero) == total:
@@ -120,20 +124,28 @@ def keep_nonzero(
     return _kept(importance, ordering, widths)
 
 
+def step_of(round_to: int, multiple: int) -> int:
+    """Dimensions that make a layer wider by a multiple of ``round_to``, each making it so by ``multiple``."""
+    return round_to // math.gcd(round_to, multiple)
+
+
 def floor_of(min_keep: int, round_to: int) -> int:
     """Dimensions that a large unit keeps at least: ``min_keep``, rounded up."""
     return -(-min_keep // round_to) * round_to
 
 
-def _blocks(ordering: Ordering, min_keep: int, round_to: int) -> tuple[list[_Block], list[int]]:
+def _blocks(
+    ordering: Ordering, min_keep: int, round_to: int, multiples: Mapping[str, int]
+) -> tuple[list[_Block], list[int]]:
     """What can come back above the floors, the most important first; and the floors."""
     for name, value in (("min_keep", min_keep), ("round_to", round_to)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    steps = [step_of(round_to, multiples.get(name, 1)) for name in ordering.names]
     small = [
         (name, int(size))
-        for name, size in zip(ordering.names, ordering.sizes, strict=True)
-        if size < round_to
+        for name, size, step in zip(ordering.names, ordering.sizes, steps, strict=True)
+        if size < step
     ]
     if small:
         name, size = small[0]
@@ -143,12 +155,12 @@ def _blocks(ordering: Ordering, min_keep: int, round_to: int) -> tuple[list[_Blo
             "these units out (model.space.exclude)."
         )
     blocks, floors = [], []
-    for number, size in enumerate(ordering.sizes.tolist()):
-        floor = min(size, floor_of(min_keep, round_to))
+    for number, (size, step) in enumerate(zip(ordering.sizes.tolist(), steps, strict=True)):
+        floor = min(size, floor_of(min_keep, step))
         floors.append(floor)
         ranked = ordering.of_unit(number)
-        for start in range(floor, size, round_to):
-            members = ranked[start : start + round_to]
+        for start in range(floor, size, step):
+            members = ranked[start : start + step]
             order = float(ordering.key[members].mean()), float(ordering.place[members].mean())
             blocks.append(_Block(number, len(members), order))
     blocks.sort(key=lambda block: block.order, reverse=True)

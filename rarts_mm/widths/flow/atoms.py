@@ -1,6 +1,6 @@
 """Atoms: index i of dimension d of a parameter, and which of them can only go together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,11 @@ class Atoms:
         for atom in found[found > 0].tolist():
             self._reasons.setdefault(atom, reason)
         self._stays[self._roots(found)] = True
+
+    def freeze_all(self, layers: Iterable[Tensor], reason: str) -> None:
+        """As :meth:`freeze`, for several."""
+        for layer in layers:
+            self.freeze(layer, reason)
 
     def stay(self, roots: Tensor) -> bool:
         """Whether all of these classes are frozen."""

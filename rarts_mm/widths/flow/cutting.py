@@ -9,26 +9,29 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..layers.sliced_norms import sliced_norm
-from .groups import Groups
+from .groups import ChannelGroup, Factor
+from .record import Cut
 
 
-def cut_network(network: nn.Module, groups: Groups, kept: Mapping[str, Tensor]) -> nn.Module:
+def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
     """Make a network physically smaller, in place.
 
     Layers keep their classes, and parameters their names; only norms over channels are replaced. What was
     one parameter stays one.
 
     Args:
-        network: the network that ``groups`` was found in, or a copy.
-        kept: group -> sorted indices of the channels to keep, at least one; others stay whole.
+        network: the network whose channels ``cut`` is about, or a copy.
 
     Returns:
         ``network``.
     """
-    left = _left(groups, kept)
+    for name, group in cut.groups.items():
+        for factor in group.factors:
+            _multiply(network.get_submodule(factor.path), group, factor, len(cut.kept[name]))
     names = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         names.setdefault(id(tensor), name)
+    left = _left(cut, network)
     done: dict[int, Tensor] = {}
     for path, module in list(network.named_modules()):
         before = _shape(module, "weight")
@@ -47,28 +50,38 @@ def cut_network(network: nn.Module, groups: Groups, kept: Mapping[str, Tensor]) 
                     names[id(done[id(tensor)])] = ""
                 store[key] = done[id(tensor)]
                 sizes.update((tensor.shape[dim], len(index)) for dim, index in cuts.items())
-                if path in groups.norms:
+                if path in cut.norms:
                     norm = next(iter(cuts.values()))
         if norm is not None:
             _replace(network, module, sliced_norm(module, norm, before[0]))
         else:
             _adapt(module, before, sizes)
-    for name, indices in kept.items():
-        for number in groups.groups[name].numbers:
-            value = number.count * len(indices)
+    for name, group in cut.groups.items():
+        for number in group.numbers:
+            value = number.count * len(cut.kept[name])
             setattr(network.get_submodule(number.path), number.attribute, value)
     return network
 
 
-def _left(groups: Groups, kept: Mapping[str, Tensor]) -> dict[tuple[str, int], Tensor]:
+def _multiply(layer: nn.Module, group: ChannelGroup, factor: Factor, width: int) -> None:
+    """Multiply the first part of the rows that a layer has of a group by sqrt(width / size)."""
+    where = group.places[f"{factor.path}.weight", 0]
+    rows = where[:, : where.shape[1] // factor.parts].flatten()
+    with torch.no_grad():
+        for tensor in (layer.weight, layer.bias):
+            if tensor is not None:
+                tensor[rows] *= (width / group.size) ** 0.5
+
+
+def _left(cut: Cut, network: nn.Module) -> dict[tuple[str, int], Tensor]:
     """(parameter, dimension) -> the indices that stay, for all that get shorter."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     gone: dict[tuple[str, int], Tensor] = {}
-    for name, indices in kept.items():
-        group = groups.groups[name]
+    for name, group in cut.groups.items():
         out = torch.ones(group.size, dtype=torch.bool)
-        out[torch.as_tensor(indices)] = False
+        out[cut.kept[name]] = False
         for key, where in group.places.items():
-            size = groups.places[key].size
+            size = tensors[key[0]].shape[key[1]]
             gone.setdefault(key, torch.zeros(size, dtype=torch.bool))
             gone[key][where[out].flatten()] = True
     return {key: (~mask).nonzero().flatten() for key, mask in gone.items()}

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ..running import Forward, call, converted, evaluation_copy, tensors_in
 from .atoms import Atoms, Place
 from .rules import READING, RULES, fallback
-from .tracing import FlowError, Tracer
+from .rules.convolution import KERNEL
+from .tracing import FlowError, Product, Tracer
+from .uneven import make_uneven
 
 ALONE = "it is one channel"
 
@@ -32,6 +34,20 @@ class Number(NamedTuple):
     count: int
 
 
+class Factor(NamedTuple):
+    """Rows of a linear layer that make good for an attention that divides by the root of its width.
+
+    With k of n dimensions left it would divide by less, so these rows are multiplied by sqrt(k / n).
+
+    Attributes:
+        path: of the layer that writes the queries, perhaps with keys and values.
+        parts: as many equal parts does it write, of which the first one is multiplied.
+    """
+
+    path: str
+    parts: int
+
+
 @dataclass(frozen=True)
 class ChannelGroup:
     """Channels of the same kind, each of which can go by itself, with all that goes with it.
@@ -41,17 +57,27 @@ class ChannelGroup:
         size: number of channels.
         places: (parameter or buffer, dimension) -> (size, n) indices: those of channel i are in row i.
         numbers: what modules have to know of its width.
+        factors: rows that change with its width.
+        is_scaled: whether an attention divides by the root of its width.
     """
 
     name: str
     size: int
     places: Mapping[tuple[str, int], Tensor]
     numbers: tuple[Number, ...] = ()
+    factors: tuple[Factor, ...] = ()
+    is_scaled: bool = False
 
     @property
     def parameters(self) -> frozenset[str]:
         """Names of the parameters and buffers that get smaller with the group."""
         return frozenset(name for name, _ in self.places)
+
+    @property
+    def multiple(self) -> int:
+        """How much wider the layer that writes the channels becomes with each of them."""
+        where = next(iter(self.places.values()))
+        return where.shape[1]
 
 
 @dataclass(frozen=True)
@@ -88,6 +114,7 @@ class Groups:
     not_run: tuple[str, ...]
     atoms: Atoms = field(repr=False)
     places: dict[tuple[str, int], Place] = field(repr=False)
+    products: list[Product] = field(repr=False)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -99,6 +126,27 @@ class Groups:
         for name in names:
             group = self.groups.pop(name)
             self.frozen.append(Frozen(name, group.size, reason, frozenset(group.places)))
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.groups)} groups of channels:"]
+        for group in self.groups.values():
+            layers = sorted({name.rpartition(".")[0] for name in group.parameters})
+            more = f" and {len(layers) - 4} more" * (len(layers) > 4)
+            lines.append(f"  {group.name}: {group.size} channels of {', '.join(layers[:4])}{more}")
+        by_reason: dict[str, list[Frozen]] = defaultdict(list)
+        for frozen in self.frozen:
+            if frozen.reason not in (ALONE, KERNEL):
+                by_reason[frozen.reason].append(frozen)
+        if by_reason:
+            lines.append("Not cut:")
+        for reason, found in by_reason.items():
+            names = list(dict.fromkeys(frozen.name for frozen in found))
+            more = f" and {len(names) - 4} more" * (len(names) > 4)
+            lines.append(f"  {', '.join(names[:4])}{more}: {reason}")
+        if self.not_run:
+            more = f" and {len(self.not_run) - 4} more" * (len(self.not_run) > 4)
+            lines.append(f"Not run by the example: {', '.join(self.not_run[:4])}{more}")
+        return "\n".join(lines)
 
     def removed(self, kept: Mapping[str, Tensor]) -> Tensor:
         """(number of atoms,) whether the class of each root goes; groups that are not named stay."""
@@ -134,8 +182,20 @@ def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None)
     tracer = Tracer(exact, RULES, fallback)
     _run(tracer, exact, inputs, forward)
     groups = _collected(tracer, exact)
-    try_groups(exact, groups, inputs, forward)
+    try_groups(_uneven(exact, inputs, forward), groups, inputs, forward)
     return groups
+
+
+def _uneven(network: nn.Module, inputs: Any, forward: Forward | None) -> nn.Module:
+    """The network with uneven weights, unless it does not compute numbers with them."""
+    other = make_uneven(copy.deepcopy(network))
+    try:
+        with torch.no_grad():
+            outputs = tensors_in((forward or call)(other, inputs))
+    # Code may look at values, which are others now.
+    except (RuntimeError, ValueError, IndexError, AssertionError):
+        return network
+    return other if all(bool(each.isfinite().all()) for each in outputs) else network
 
 
 def masked_outputs(
@@ -218,11 +278,16 @@ def _collected(tracer: Tracer, network: nn.Module) -> Groups:
             rows = [[i for n, i in members[root] if n == number] for root in found]
             where[key] = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         groups[_unused(name, groups)] = ChannelGroup(name, len(found), where)
+    scaled = {int(r) for labels in tracer.scaled for r in atoms.roots(labels).unique()}
     for name, group in groups.items():
-        groups[name] = ChannelGroup(name, group.size, group.places)
+        (key, where), *_ = group.places.items()
+        first = int(atoms.roots(tracer.places[key].start + where[:1, 0])[0])
+        groups[name] = ChannelGroup(name, group.size, group.places, is_scaled=first in scaled)
     met = {place.name for place in atoms.places}
     not_run = tuple(n for n, p in network.named_parameters() if n not in met and p.numel() > 1)
-    return Groups(groups, stay, frozenset(tracer.norms), not_run, atoms, tracer.places)
+    return Groups(
+        groups, stay, frozenset(tracer.norms), not_run, atoms, tracer.places, tracer.products
+    )
 
 
 def _unused(name: str, taken: Mapping[str, object]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,20 @@ from .labels import Layers, compact, vector
 
 class FlowError(ValueError):
     """A network cannot be run on the example, or nothing in it can be cut."""
+
+
+class Product(NamedTuple):
+    """Multiply-adds of one operation.
+
+    Attributes:
+        where: path of the module that it ran in.
+        count: how many there are.
+        vectors: atoms, in proportion to whose numbers they get fewer.
+    """
+
+    where: str
+    count: int
+    vectors: tuple[Tensor, ...]
 
 
 class Call:
@@ -89,6 +103,15 @@ class Call:
         """A norm over channels: they can be cut where its module is one whose place another can take."""
         self._tracer.norm(self, channels)
 
+    def multiplies(self, count: int, *vectors: Tensor | None) -> None:
+        """Note multiply-adds, ``count`` of them, which fewer atoms of any of these vectors make fewer."""
+        found = tuple(vector.reshape(-1) for vector in vectors if vector is not None)
+        self._tracer.products.append(Product(self.where, count, found))
+
+    def scaled_by(self, layers: Layers) -> None:
+        """Note that the operation divides by the root of the number of these."""
+        self._tracer.scaled += layers
+
     def unite(self, first: Tensor | None, second: Tensor | None, reason: str) -> None:
         """Unite two vectors of atoms; one that has no partner is frozen."""
         if first is None or second is None:
@@ -128,7 +151,8 @@ class Tracer(TorchDispatchMode):
         self.atoms = atoms or Atoms()
         self.places = places or {}
         self.norms: set[str] = set()
-        self.met: dict[str, set[str]] = {}
+        self.scaled: list[Tensor] = []
+        self.products: list[Product] = []
         self._network, self._rules, self._fallback = network, rules, fallback
         self._removed, self._reading = removed, reading or {}
         self._layers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..running import Forward, call, tensors_in
 from .cutting import cut_network
-from .groups import ChannelGroup, Groups, Number, masked_outputs
+from .groups import ChannelGroup, Factor, Groups, Number, masked_outputs
+from .record import Cut
 
 # Largest max |difference| / max |reference| that is rounding, in float64.
 TOLERANCE = 1e-11
@@ -44,6 +45,10 @@ def try_groups(
         groups: what was found in it; changed in place.
     """
     trial = _Trial(network, groups, inputs, forward)
+    for name, group in groups.groups.items():
+        if group.is_scaled and (factors := list(_factors(network, group))):
+            # The likeliest; whether it is right shows below.
+            groups.groups[name] = replace(group, factors=(factors[0],))
     while groups.groups:
         failure = trial.fails(groups.groups)
         if failure is None:
@@ -53,7 +58,7 @@ def try_groups(
         # Only together: one of them stays.
         culprits = culprits or {suspects[0]: failure}
         for name, found in culprits.items():
-            if not trial.repair(name, found):
+            if not trial.repair(name, found.where):
                 groups.freeze([name], f"cut on trial it does not run: {found.why}")
     while groups.groups:
         names = list(groups.groups)
@@ -70,7 +75,8 @@ def try_groups(
                 # Only together: one of them stays.
                 half, found = names[:1], why
             names, why = half, found
-        groups.freeze(names, f"cut on trial, {why}")
+        if not trial.repair(names[0], names[0], exactly=True):
+            groups.freeze(names, f"cut on trial, {why}")
 
 
 class _Trial:
@@ -79,6 +85,8 @@ class _Trial:
     ) -> None:
         self.network, self.groups = network, groups
         self.inputs, self.forward = inputs, forward or call
+        self._wanted: dict[tuple[str, ...], list[Tensor]] = {}
+        self._hopeless: set[str] = set()
 
     def fails(self, names: Iterable[str]) -> _Failure | None:
         """Why the network does not run with a third of these groups gone, or None."""
@@ -87,31 +95,61 @@ class _Trial:
 
     def differs(self, names: Iterable[str]) -> str | None:
         """What is wrong with the outputs then, or None."""
+        names = tuple(names)
         kept = self._some(names)
         failure, found = self._run(kept)
         if failure is not None:
             return f"it does not run: {failure.why}"
-        wanted = masked_outputs(self.network, self.groups, kept, self.inputs, self.forward)
+        if names not in self._wanted:
+            # The last one is asked for again, with other numbers.
+            self._wanted = {
+                names: masked_outputs(self.network, self.groups, kept, self.inputs, self.forward)
+            }
+        wanted = self._wanted[names]
         if [t.shape for t in wanted] != [t.shape for t in found]:
             return "its outputs have other shapes"
         error = relative_difference(wanted, found)
         return None if error <= TOLERANCE else f"its outputs differ by {error:.1e}"
 
-    def repair(self, name: str, failure: _Failure) -> bool:
-        """Find numbers of modules that follow the group's width, with which it runs and is right."""
+    def repair(self, name: str, where: str, exactly: bool = False) -> bool:
+        """Find numbers of the modules around ``where`` that follow the group's width, with which it runs.
+
+        Args:
+            exactly: whether its outputs have to be right, too; any of its factors is tried then.
+        """
         group = self.groups.groups[name]
-        path = failure.where
+        if name in self._hopeless:
+            return False
+        factors = [(each,) for each in _factors(self.network, group)] if exactly else []
+        factors = [group.factors, *(each for each in factors if each != group.factors)]
+        path = where.partition(":")[0]
         while True:
-            found = list(_numbers(self.network.get_submodule(path), path, group))
-            for count in range(1, min(len(found), _NUMBERS) + 1):
+            module = self.network.get_submodule(path) if _is_path(self.network, path) else None
+            found = [] if module is None else list(_numbers(module, path, group))
+            for count in range(min(len(found), _NUMBERS) + 1):
                 for numbers in combinations(found, count):
-                    self.groups.groups[name] = replace(group, numbers=group.numbers + numbers)
-                    if self.fails([name]) is None and self.differs([name]) is None:
+                    changed = replace(group, numbers=group.numbers + numbers)
+                    if self._works(name, changed, factors, exactly):
                         return True
-            self.groups.groups[name] = group
             if not path:
+                self.groups.groups[name] = group
+                self._hopeless.add(name)
                 return False
             path = path.rpartition(".")[0]
+
+    def _works(
+        self, name: str, changed: ChannelGroup, factors: list[tuple[Factor, ...]], exactly: bool
+    ) -> bool:
+        self.groups.groups[name] = changed
+        if self.fails([name]) is not None:
+            return False
+        if not exactly:
+            return True
+        for factor in factors:
+            self.groups.groups[name] = replace(changed, factors=factor)
+            if self.differs([name]) is None:
+                return True
+        return False
 
     def _some(self, names: Iterable[str]) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -123,7 +161,7 @@ class _Trial:
         return kept
 
     def _run(self, kept: dict[str, Tensor]) -> tuple[_Failure | None, list[Tensor]]:
-        smaller = cut_network(copy.deepcopy(self.network), self.groups, kept)
+        smaller = cut_network(copy.deepcopy(self.network), Cut.of(self.groups, kept))
         inside: list[str] = []
 
         # Not after an exception: what is inside then has raised it.
@@ -140,6 +178,22 @@ class _Trial:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
             return _Failure(where, f"{lines[0][:200]}{f' ({where})' if where else ''}"), []
+
+
+def _is_path(network: nn.Module, path: str) -> bool:
+    return any(path == name for name, _ in network.named_modules())
+
+
+def _factors(network: nn.Module, group: ChannelGroup) -> Iterator[Factor]:
+    """Layers whose rows could be the queries of an attention over the group's dimensions."""
+    if not group.is_scaled:
+        return
+    for (parameter, dim), where in group.places.items():
+        path, _, kind = parameter.rpartition(".")
+        if dim or kind != "weight" or not isinstance(network.get_submodule(path), nn.Linear):
+            continue
+        # Queries, keys and values in one, keys and values, or alone.
+        yield from (Factor(path, n) for n in (3, 2, 1) if where.shape[1] % n == 0)
 
 
 def _around(path: str, groups: Groups) -> list[str]:

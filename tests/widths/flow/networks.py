@@ -304,3 +304,55 @@ class Attention(nn.Module):
         weights = (q @ k.transpose(-2, -1) / 4).softmax(-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(b, n, -1))
         return self.head(x)
+
+
+class Clipped(nn.Module):
+    """ReLU6, and the larger of two maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.max(F.relu6(self.a(x)), self.b(x)))
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.glu(self.first(x), 1))
+
+
+class FusedAttention(nn.Module):
+    """Its kernel divides by the root of the width, and numbers of it are written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.width = 2, 8
+        self.stem, self.qkv = nn.Linear(6, 12), nn.Linear(12, 3 * 16)
+        self.out, self.head = nn.Linear(16, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, self.width).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.head(x + self.out(y.transpose(1, 2).reshape(b, n, self.heads * self.width)))
+
+
+class Branches(nn.Module):
+    """Res2Net: parts of a width that is written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 5
+        self.first, self.inner = conv(3, 15), nn.ModuleList([conv(5, 5), conv(5, 5)])
+        self.head = nn.Conv2d(15, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c = torch.split(self.first(x), self.width, 1)
+        b = self.inner[0](b + a)
+        return self.head(torch.cat([a, b, self.inner[1](c + b)], 1))

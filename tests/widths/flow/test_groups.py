@@ -9,6 +9,8 @@ from torch import nn
 from rarts_mm.widths.flow import FlowError, find_groups
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.groups import masked_outputs
+from rarts_mm.widths.flow.record import Cut
+from rarts_mm.widths.flow.uneven import make_uneven
 from rarts_mm.widths.running import tensors_in
 
 from . import networks
@@ -18,6 +20,7 @@ INPUTS = {
     networks.TwoInputs: [IMAGE, (2, 1, 15, 13)],
     networks.ConvNeXtLike: [(2, 3, 16, 16)],
     networks.Attention: [(2, 7, 6)],
+    networks.FusedAttention: [(2, 7, 6)],
     networks.Transposed: [(2, 3, 16, 12)],
 }
 # Network -> sizes of its groups by the layer that writes them first.
@@ -44,6 +47,10 @@ FOUND = {
     networks.Filled: {"a": 6, "b": 6},
     networks.ConvNeXtLike: {"stem": 12, "first": 20},
     networks.Attention: {"stem": 12, "qkv": 8},
+    networks.Clipped: {"a": 8},
+    networks.Gated: {"first": 8},
+    networks.FusedAttention: {"stem": 12, "qkv": 8},
+    networks.Branches: {"first.0": 5, "inner.1.0": 5},
 }
 REASONS = {
     networks.EfficientChannelAttention: "neighbouring positions",
@@ -54,18 +61,8 @@ REASONS = {
 
 
 def uneven(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights, biases and statistics, none of them zero or one, in float64 and evaluation mode."""
-    generator = torch.Generator().manual_seed(seed)
-    network.double().eval()
-    for tensor in [*network.parameters(), *network.buffers()]:
-        if tensor.is_floating_point():
-            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            scale = tensor[0].numel() ** -0.5 if tensor.dim() > 1 else 0.5
-            tensor.data.copy_(noise * scale)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.data.abs_().add_(0.3)
-    return network
+    """In float64 and evaluation mode."""
+    return make_uneven(network.double().eval(), seed)
 
 
 def example(kind: type, seed: int = 0) -> tuple:
@@ -108,7 +105,7 @@ def test_cut_and_masked_networks_agree(case, ratio):
     network, inputs, groups = case
     kept = some(groups.sizes, ratio, seed=1)
     before = copy.deepcopy(network.state_dict())
-    smaller = cut_network(copy.deepcopy(network), groups, kept)
+    smaller = cut_network(copy.deepcopy(network), Cut.of(groups, kept))
     wanted = masked_outputs(network, groups, kept, inputs, call)
     with torch.no_grad():
         found = tensors_in(call(smaller, inputs))

@@ -13,14 +13,15 @@ POSITIONS = "it lies along the positions of an attention"
 def matrix_product(call: Call) -> None:
     """``mm``, ``bmm``: (..., i, k) times (..., k, j)."""
     first, second = call.tensors[:2]
-    call.label(call.outputs[0], product(call, call.layers(first), call.layers(second)))
+    layers = product(call, (first, call.layers(first)), (second, call.layers(second)))
+    call.label(call.outputs[0], layers)
 
 
 def added_product(call: Call) -> None:
     """``addmm``, ``baddbmm``: with something that is added."""
     args, (out,) = call.args, call.outputs
     names = ("mat1", "mat2") if call.name == "addmm" else ("batch1", "batch2")
-    layers = product(call, *(call.layers(args[name]) for name in names))
+    layers = product(call, *((args[name], call.layers(args[name])) for name in names))
     bias, last = args["self"], out.dim() - 1
     outputs, rest = vector(call.atoms, layers, last)
     if bias.dim() == 1 and not rest:
@@ -38,13 +39,18 @@ def linear(call: Call) -> None:
     outputs, others = call.vector(weight, 0)
     columns, _ = vector(call.atoms, others, 1)
     call.unite(inputs, columns, INPUT)
+    call.multiplies(source.numel() * out.shape[-1], inputs, outputs)
     written_by(call, out, outputs, args["bias"], out.dim() - 1)
 
 
-def product(call: Call, first: Layers, second: Layers) -> Layers:
-    """The layers of a matrix product; what varies along the dimension that is summed over is united."""
+def product(call: Call, first: tuple[Tensor, Layers], second: tuple[Tensor, Layers]) -> Layers:
+    """The layers of a matrix product; what varies along the dimension that is summed over is united.
+
+    Args:
+        first, second: (..., i, k) and (..., k, j), each with its layers.
+    """
     found, summed = [], []
-    for layers, dim, free in ((first, -1, -2), (second, -2, -1)):
+    for layers, dim, free in ((first[1], -1, -2), (second[1], -2, -1)):
         over = []
         for layer in layers:
             if layer.shape[dim] == 1:
@@ -58,6 +64,8 @@ def product(call: Call, first: Layers, second: Layers) -> Layers:
             call.unite(over[0], other, FACTOR)
         summed.append(over[0] if over else None)
     call.unite(*summed, FACTOR)
+    of = [each for each in summed if each is not None][:1]
+    call.multiplies(first[0].numel() * second[0].shape[-1], *of, *found)
     return tuple(found)
 
 
@@ -65,12 +73,17 @@ def attention(call: Call) -> None:
     """``scaled_dot_product_attention`` in its variants: q k^T, softmax, times v."""
     args = call.args
     keys = tuple(layer.transpose(-2, -1) for layer in call.layers(args["key"]))
-    call.freeze(product(call, call.layers(args["query"]), keys), POSITIONS)
+    query = args["query"], call.layers(args["query"])
+    call.freeze(product(call, query, (args["key"].transpose(-2, -1), keys)), POSITIONS)
+    if args.get("scale") is None:
+        call.scaled_by(tuple(layer for layer in keys if layer.shape[-2] > 1))
     for name in ("attn_mask", "attn_bias"):
         if isinstance(args.get(name), Tensor):
             call.freeze(call.layers(args[name]), POSITIONS)
     values = call.layers(args["value"])
     call.freeze(tuple(layer for layer in values if layer.shape[-2] > 1), POSITIONS)
+    rows, columns = args["query"].shape[-2], args["key"].shape[-2]
+    call.multiplies(args["value"].numel() // columns * rows * columns, *values)
     call.label(call.outputs[0], tuple(layer for layer in values if layer.shape[-2] == 1))
 
 

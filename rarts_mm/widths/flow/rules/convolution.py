@@ -7,6 +7,7 @@ from ..labels import Layers, vector
 from ..tracing import Call, Rule
 
 INPUT = "a layer with fixed inputs reads it"
+KERNEL = "it lies along the positions of a kernel"
 COMPUTED = "it is read through a weight that is computed without it"
 
 
@@ -29,7 +30,7 @@ def connect(
     """Let a weight read a map's channels and write those of the map that comes out."""
     (out,) = call.outputs[:1]
     outputs, inputs, rest = _of_weight(call, weight, transposed)
-    call.freeze(rest, "it lies along the positions of a kernel")
+    call.atoms.freeze_all(rest, KERNEL)
     channels, positions = call.vector(source, 1)
     call.freeze(positions, "a convolution reads neighbouring positions")
     found, written = source.shape[1], out.shape[1]
@@ -39,10 +40,11 @@ def connect(
     elif per_input == 1:
         # One input each: a group goes as a whole.
         outputs = _spread(call, outputs, (groups, per_output), transposed)
-        channels = _or_none(channels, found)
         rows = outputs.view(groups, per_output)
         call.unite(rows[:, :1], rows, "")
-        call.atoms.unite(rows[:, 0], channels, INPUT if (channels == 0).any() else COMPUTED)
+        call.unite(rows[:, 0], _or_none(channels, found), INPUT)
+        # They are counted with the outputs.
+        channels = None
     else:
         # Every group loses the same.
         outputs = _spread(call, outputs, (groups, per_output), transposed)
@@ -57,6 +59,8 @@ def connect(
             call.unite(columns[:1], columns, "")
             inputs = columns[0]
         _meet(call, channels, inputs)
+    each = source if transposed else out
+    call.multiplies(each.numel() * weight[:1].numel(), outputs, inputs if groups == 1 else channels)
     written_by(call, out, outputs, bias, 1)
 
 

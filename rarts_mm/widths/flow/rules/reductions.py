@@ -3,10 +3,15 @@
 from torch import Tensor
 
 from ..tracing import Call, Rule
+from .elementwise import elementwise
 
 
 def reduced(call: Call) -> None:
     """A number for each position that is left."""
+    if "other" in call.args:
+        # The maximum of two maps.
+        elementwise(call)
+        return
     source = call.tensors[0]
     dims = _dims(call, source)
     keep = bool(call.args.get("keepdim", False))

@@ -1,0 +1,67 @@
+"""Writing a smaller network, and building it again from the original's code."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rarts_mm.checkpoint_reader import read_weights
+from rarts_mm.files import write_text, written_whole
+from rarts_mm.widths.flow.cutting import cut_network
+from rarts_mm.widths.flow.record import Cut
+
+from .pruning import Smaller
+
+RECORD, WEIGHTS = "widths.json", "weights.pth"
+
+
+def save(smaller: Smaller, folder: str | Path) -> None:
+    """Write what a smaller network consists of: its widths as JSON, its weights as a state dict.
+
+    Args:
+        smaller: what :func:`~rarts_mm.prune` returned; its model may have been trained since.
+        folder: gets ``widths.json`` and ``weights.pth``.
+    """
+    folder = Path(folder)
+    with written_whole(folder / WEIGHTS) as path, open(path, "wb") as file:
+        torch.save({"state_dict": smaller.model.state_dict()}, file)
+    write_text(folder / RECORD, json.dumps(smaller.cut.to_dict(), indent=1))
+
+
+def load(model: nn.Module, folder: str | Path) -> nn.Module:
+    """Make a network that of :func:`save`: cut it, and load the weights.
+
+    Nothing is run for it: neither an analysis nor code from the files.
+
+    Args:
+        model: the original network, freshly built by its own code; it is changed.
+        folder: of :func:`save`.
+
+    Returns:
+        ``model``, in the mode it was in.
+
+    Raises:
+        ValueError: files that do not fit the network; names the first layer that differs.
+        CheckpointFileError: the weights are missing or damaged.
+    """
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give the folder that rarts_mm.save wrote")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    try:
+        cut = Cut.from_dict(content)
+        cut.check(model)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    cut_network(model, cut)
+    weights = read_weights(Path(folder) / WEIGHTS)["state_dict"]
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = "\n".join(str(error).splitlines()[:3])
+        raise ValueError(f"{folder}: the weights do not fit the network:\n{first}") from error
+    return model

@@ -1,0 +1,228 @@
+"""From a network and an example to a smaller network."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rarts_mm.widths import rank_scores
+from rarts_mm.widths.budgets import WidthCost, keep_within
+from rarts_mm.widths.flow import Groups, find_groups
+from rarts_mm.widths.flow.costs import flop_cost, parameter_cost
+from rarts_mm.widths.flow.criteria import channel_importance
+from rarts_mm.widths.flow.cutting import cut_network
+from rarts_mm.widths.flow.groups import masked_outputs
+from rarts_mm.widths.flow.record import Cut
+from rarts_mm.widths.flow.trial import relative_difference
+from rarts_mm.widths.naming import EVERYWHERE, Names, Selection
+from rarts_mm.widths.running import (
+    Forward,
+    ProofError,
+    converted,
+    evaluation_copy,
+    tensors_in,
+)
+
+from .inputs import calling
+
+# Largest relative difference of cut and masked network that is rounding, in float64.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A network that has been cut.
+
+    Attributes:
+        model: the smaller network, a copy of the given one with fewer channels.
+        groups: what could be cut, and what could not and why.
+        kept: group -> the channels that stayed.
+        error: max |difference| / max |output| between the smaller network and the given one with the
+            removed channels at zero, in float64.
+        parameters, flops: before and after; multiply-adds of the example.
+    """
+
+    model: nn.Module
+    groups: Groups
+    kept: Mapping[str, Tensor]
+    error: float
+    parameters: tuple[int, int]
+    flops: tuple[int, int]
+    cut: Cut = field(repr=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the smaller network; see :func:`~rarts_mm.modules.save`."""
+        from .files import save
+
+        save(self, folder)
+
+    def __str__(self) -> str:
+        removed = sum(self.groups.sizes[n] - len(kept) for n, kept in self.kept.items())
+        total = sum(self.groups.sizes.values())
+        shares = [after / max(before, 1) for before, after in (self.parameters, self.flops)]
+        return (
+            f"{removed} of {total} channels removed: {shares[0]:.1%} of {self.parameters[0]:,} parameters "
+            f"and {shares[1]:.1%} of {self.flops[0]:,} FLOPs remain; cut = masked to {self.error:.0e}"
+        )
+
+
+def groups(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    include: Names = EVERYWHERE,
+    exclude: Names = (),
+    forward: Forward | None = None,
+) -> Groups:
+    """What channels of a network can only go together, and which cannot go and why.
+
+    Args:
+        model: any network; it is not changed.
+        example_inputs: what it is called with: one argument, a tuple of several, or a dict by their names.
+        include: what is looked at: paths of modules, names of groups, patterns such as ``'layer3.*'``.
+        exclude: what is not, in the same way.
+        forward: ``forward(model, example_inputs)``, where calling the model is not what shall be run.
+
+    Returns:
+        ``print`` it.
+
+    Raises:
+        FlowError: the network does not run on the example.
+        ValueError: ``include`` or ``exclude`` name nothing.
+    """
+    found = find_groups(model, example_inputs, calling(example_inputs, forward))
+    chosen = Selection(model, include, exclude)
+    chosen.check([*found.groups])
+    left_out = [name for name in found.groups if name not in chosen]
+    found.freeze(left_out, "it was not asked for (include, exclude)")
+    return found
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any,
+    ratio: float | None = None,
+    *,
+    params: float | None = None,
+    flops: float | None = None,
+    criterion: str = "magnitude",
+    round_to: int = 1,
+    min_keep: int = 1,
+    scope: str = "global",
+    include: Names = EVERYWHERE,
+    exclude: Names = (),
+    seed: int = 0,
+    forward: Forward | None = None,
+) -> Smaller:
+    """Cut the least important channels of any network, and prove that it computes the same.
+
+    .. code-block:: python
+
+        smaller = rarts_mm.prune(torchvision.models.resnet50(), torch.randn(1, 3, 224, 224), ratio=0.4)
+        print(smaller)
+        smaller.model(images)
+
+    Args:
+        model: any network; it is not changed.
+        example_inputs: what it is called with: one argument, a tuple of several, or a dict by their names.
+            FLOPs are those of the example.
+        ratio: share of all channels that goes, in (0, 1).
+        params, flops: or what may remain: a share in (0, 1), or a number above 1.
+        criterion: ``'magnitude'``, ``'geometric-median'`` or ``'random'``.
+        round_to: widths of layers are multiples of this; groups that are smaller stay whole.
+        min_keep: channels that every group keeps.
+        scope: ``'global'`` compares all channels, ``'layer'`` takes the same share of every group.
+        include, exclude, forward: as for :func:`groups`.
+        seed: of the criterion ``'random'``.
+
+    Raises:
+        FlowError: the network does not run on the example.
+        ValueError: nothing can be cut (with the reasons), or an option that makes no sense.
+        ProofError: the result differs from the network with its channels at zero; please report it.
+    """
+    given = {
+        k: v for k, v in dict(ratio=ratio, params=params, flops=flops).items() if v is not None
+    }
+    if len(given) != 1:
+        raise ValueError(
+            f"Give one of ratio (0.4 removes 40 % of the channels), params and flops (what may remain), "
+            f"got {', '.join(given) or 'none'}."
+        )
+    found = groups(model, example_inputs, include=include, exclude=exclude, forward=forward)
+    if not found.groups:
+        raise ValueError(f"There is nothing to cut in the {type(model).__name__}.\n{found}")
+    run = calling(example_inputs, forward)
+    costs = {"params": parameter_cost(model, found), "flops": flop_cost(found)}
+    kept = _choose(model, found, costs, given, criterion, round_to, min_keep, scope, seed)
+    cut = Cut.of(found, kept)
+    smaller = cut_network(copy.deepcopy(model), cut)
+    error = _prove(model, found, cut, example_inputs, run)
+    widths = {name: len(index) for name, index in kept.items()}
+    count = tuple(sum(p.numel() for p in each.parameters()) for each in (model, smaller))
+    return Smaller(
+        smaller, found, kept, error, count, (costs["flops"].whole, costs["flops"](widths)), cut
+    )
+
+
+def _choose(
+    model: nn.Module,
+    found: Groups,
+    costs: Mapping[str, WidthCost],
+    given: Mapping[str, float],
+    criterion: str,
+    round_to: int,
+    min_keep: int,
+    scope: str,
+    seed: int,
+) -> dict[str, Tensor]:
+    (what, amount), *_ = given.items()
+    multiples = {name: group.multiple for name, group in found.groups.items()}
+    large = {n: g for n, g in found.groups.items() if g.size * multiples[n] >= round_to}
+    if not large:
+        raise ValueError(
+            f"round_to={round_to} is more than every group has: the widest layer of one has "
+            f"{max(g.size * multiples[n] for n, g in found.groups.items())} channels."
+        )
+    numbers = channel_importance(model, found, criterion, seed)
+    numbers = {name: numbers[name] for name in large}
+    settings = dict(
+        min_keep=min_keep,
+        round_to=round_to,
+        scope=scope,
+        kinds=dict.fromkeys(large, "channel"),
+        multiples=multiples,
+    )
+    if what == "ratio":
+        kept = rank_scores(numbers, amount, **settings)
+    else:
+        cost = costs[what]
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
+            raise ValueError(f"{what}={amount!r} must be a share in (0, 1), or a number above 1.")
+        budget = amount * cost.whole if amount < 1 else amount
+        if budget >= cost.whole:
+            raise ValueError(f"{what}={amount!r} is no less than there is: {cost.whole:,}.")
+        kept = keep_within(numbers, cost, budget, **settings)
+    whole = {n: torch.arange(g.size) for n, g in found.groups.items() if n not in large}
+    return {name: {**kept, **whole}[name] for name in found.groups}
+
+
+def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any, run: Forward) -> float:
+    """How far the cut network is from the masked one, in float64, in evaluation mode."""
+    exact = evaluation_copy(model, torch.float64)
+    inputs = converted(inputs, torch.float64)
+    wanted = masked_outputs(exact, found, cut.kept, inputs, run)
+    with torch.no_grad():
+        outputs = tensors_in(run(cut_network(exact, cut), inputs))
+    same = [t.shape for t in wanted] == [t.shape for t in outputs]
+    error = relative_difference(wanted, outputs) if same else float("inf")
+    if not error <= TOLERANCE:
+        raise ProofError(
+            f"The cut {type(model).__name__} does not compute what the network with its channels at zero "
+            f"computes: the relative difference is {error:.3g} in float64, at most {TOLERANCE:.0e} is "
+            "rounding. It must not be used; please report the layers it has."
+        )
+    return error
