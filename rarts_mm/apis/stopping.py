@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 
 from rarts_mm import preemption
 
@@ -127,6 +128,14 @@ def _in_child() -> None:
     # end for an accident, and they end with it. Not by a handler, as torch gives its workers one of its own.
     if _stoppable:
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, preemption.SIGNAL))
+        sys.excepthook = _unless_left
+
+
+def _unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
+    """Say nothing of a connection that the process worked for has cut, as it ended: multiprocessing's
+    thread that hands tensors over would."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_the_deaf(before: Iterable[BaseProcess]) -> None:

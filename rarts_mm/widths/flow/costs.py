@@ -41,9 +41,9 @@ def _group_of(groups: Groups) -> dict[int, str]:
     """Root -> the group that its class is in."""
     found = {}
     for name, group in groups.groups.items():
-        (key, where), *_ = group.places.items()
-        roots = groups.atoms.roots(groups.places[key].start + where[:, 0])
-        found.update(dict.fromkeys(roots.tolist(), name))
+        for key, where in group.places.items():
+            roots = groups.atoms.roots(groups.places[key].start + where.flatten())
+            found.update(dict.fromkeys(roots.tolist(), name))
     return found
 
 

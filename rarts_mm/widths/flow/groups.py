@@ -155,9 +155,9 @@ class Groups:
             group = self.groups[name]
             left = torch.ones(group.size, dtype=torch.bool)
             left[torch.as_tensor(indices)] = False
-            (key, where), *_ = group.places.items()
-            numbers = self.places[key].start + where[left].flatten()
-            gone[self.atoms.roots(numbers)] = True
+            for key, where in group.places.items():
+                numbers = self.places[key].start + where[left].flatten()
+                gone[self.atoms.roots(numbers)] = True
         return gone
 
 

@@ -8,7 +8,7 @@ then runs and computes what the masked network computes is right, and the rest i
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ def try_groups(
         if group.is_scaled and (factors := list(_factors(network, group))):
             # The likeliest; whether it is right shows below.
             groups.groups[name] = replace(group, factors=(factors[0],))
+    seen: set[tuple[str, str]] = set()
     while groups.groups:
         failure = trial.fails(groups.groups)
         if failure is None:
@@ -57,9 +58,17 @@ def try_groups(
         culprits = {name: why for name in suspects if (why := trial.fails([name]))}
         # Only together: one of them stays.
         culprits = culprits or {suspects[0]: failure}
-        for name, found in culprits.items():
-            if not trial.repair(name, found.where):
-                groups.freeze([name], f"cut on trial it does not run: {found.why}")
+        again = {name for name, found in culprits.items() if (name, found.where) in seen}
+        seen |= {(name, found.where) for name, found in culprits.items()}
+        left = [
+            name
+            for name, found in culprits.items()
+            if name in again or not trial.repair(name, found.where)
+        ]
+        for name in trial.tie([name for name in left if name not in again]):
+            left.remove(name)
+        for name in left:
+            groups.freeze([name], f"cut on trial it does not run: {culprits[name].why}")
     while groups.groups:
         names = list(groups.groups)
         why = trial.differs(names)
@@ -89,7 +98,7 @@ class _Trial:
         self._hopeless: set[str] = set()
 
     def fails(self, names: Iterable[str]) -> _Failure | None:
-        """Why the network does not run with a third of these groups gone, or None."""
+        """Why the network does not run with a part of these groups gone, or None."""
         failure, _ = self._run(self._some(names))
         return failure
 
@@ -137,11 +146,35 @@ class _Trial:
                 return False
             path = path.rpartition(".")[0]
 
+    def tie(self, names: list[str]) -> list[str]:
+        """Let two groups lose the same share, where the code takes the width of one for a multiple of the
+        other's: heads as wide as a stream's width by their number.
+
+        Returns:
+            The names that need no more be looked at.
+        """
+        for name, other in permutations(names, 2):
+            first, second = self.groups.groups[name], self.groups.groups[other]
+            if first.size % second.size:
+                continue
+            before = self.fails([name])
+            saved = dict(self.groups.groups)
+            self.groups.groups[name] = _tied(first, second)
+            del self.groups.groups[other]
+            after = self.fails([name])
+            if after is None or (before is not None and after.where != before.where):
+                return [name, other]
+            self.groups.groups.clear()
+            self.groups.groups.update(saved)
+        return []
+
     def _works(
         self, name: str, changed: ChannelGroup, factors: list[tuple[Factor, ...]], exactly: bool
     ) -> bool:
+        before = None if exactly else self.fails([name])
         self.groups.groups[name] = changed
-        if self.fails([name]) is not None:
+        after = self.fails([name])
+        if after is not None and (before is None or after.where == before.where):
             return False
         if not exactly:
             return True
@@ -156,8 +189,10 @@ class _Trial:
         kept = {}
         for name in names:
             size = self.groups.groups[name].size
+            # Another share of each: what only works as all lose the same would not show.
+            share = 0.2 + 0.5 * torch.rand((), generator=generator).item()
             order = torch.randperm(size, generator=generator)
-            kept[name] = order[: size - max(size // 3, 1)].sort().values
+            kept[name] = order[: min(max(round((1 - share) * size), 1), size - 1)].sort().values
         return kept
 
     def _run(self, kept: dict[str, Tensor]) -> tuple[_Failure | None, list[Tensor]]:
@@ -178,6 +213,25 @@ class _Trial:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
             return _Failure(where, f"{lines[0][:200]}{f' ({where})' if where else ''}"), []
+
+
+def _tied(first: ChannelGroup, second: ChannelGroup) -> ChannelGroup:
+    """A group with both: channel i has i of the second and i, i + size, i + 2 size, ... of the first."""
+    size = second.size
+    places = {}
+    for key, where in first.places.items():
+        places[key] = where.view(-1, size, where.shape[1]).transpose(0, 1).reshape(size, -1)
+    for key, where in second.places.items():
+        places[key] = torch.cat([places[key], where], 1) if key in places else where
+    return ChannelGroup(
+        first.name,
+        size,
+        places,
+        tuple(n._replace(count=n.count * (first.size // size)) for n in first.numbers)
+        + second.numbers,
+        first.factors + second.factors,
+        first.is_scaled or second.is_scaled,
+    )
 
 
 def _is_path(network: nn.Module, path: str) -> bool:

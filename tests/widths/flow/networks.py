@@ -356,3 +356,36 @@ class Branches(nn.Module):
         a, b, c = torch.split(self.first(x), self.width, 1)
         b = self.inner[0](b + a)
         return self.head(torch.cat([a, b, self.inner[1](c + b)], 1))
+
+
+class Merging(nn.Module):
+    """Swin's patch merging: windows of pixels, then a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.reduction = (
+            nn.Conv2d(3, 6, 1),
+            nn.LayerNorm(24),
+            nn.Linear(24, 8),
+        )
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.unfold(self.stem(x), 2, stride=2).transpose(1, 2)
+        return self.head(F.relu(self.reduction(self.norm(x))))
+
+
+class TiedHeads(nn.Module):
+    """It takes the heads' width from the stream's: only with the same share of both gone would it run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv = nn.Linear(6, 12), nn.Linear(12, 36)
+        self.out, self.head = nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) / 4).softmax(-1)
+        return self.head(x + self.out((weights @ v).transpose(1, 2).reshape(b, n, c)))

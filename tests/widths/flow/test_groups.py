@@ -21,6 +21,7 @@ INPUTS = {
     networks.ConvNeXtLike: [(2, 3, 16, 16)],
     networks.Attention: [(2, 7, 6)],
     networks.FusedAttention: [(2, 7, 6)],
+    networks.TiedHeads: [(2, 7, 6)],
     networks.Transposed: [(2, 3, 16, 12)],
 }
 # Network -> sizes of its groups by the layer that writes them first.
@@ -48,6 +49,8 @@ FOUND = {
     networks.ConvNeXtLike: {"stem": 12, "first": 20},
     networks.Attention: {"stem": 12, "qkv": 8},
     networks.Clipped: {"a": 8},
+    networks.Merging: {"stem": 6, "reduction": 8},
+    networks.TiedHeads: {"stem": 6},
     networks.Gated: {"first": 8},
     networks.FusedAttention: {"stem": 12, "qkv": 8},
     networks.Branches: {"first.0": 5, "inner.1.0": 5},

@@ -32,8 +32,15 @@ READING: dict[str, tuple[str, ...]] = {
 
 def fallback(call: Call) -> None:
     """The rule of an operation without one."""
-    if torch.Tag.pointwise in call.func.tags:
+    if _is_pointwise(call):
         elementwise.elementwise(call)
         return
     for tensor in call.tensors:
         call.freeze(call.layers(tensor), f"there is no rule for the operation {call.name}")
+
+
+def _is_pointwise(call: Call) -> bool:
+    """Whether torch says so of the operation; of in-place variants it does not always."""
+    packet = getattr(torch.ops.aten, call.name, None)
+    variants = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
+    return any(torch.Tag.pointwise in func.tags for func in (call.func, *variants))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ..labels import clusters, varying
+from ..labels import clusters, join
 from ..tracing import Call, Rule
 
 
@@ -152,6 +152,23 @@ def indexed(call: Call) -> None:
     call.label(out, tuple(found))
 
 
+def put_at(call: Call) -> None:
+    """``x[indices] = values``: the rows that are written have the labels of what is written there."""
+    target, out = call.tensors[0], call.outputs[0]
+    values = call.args["values"]
+    found = list(call.layers(target))
+    for layer in call.layers(values):
+        found.append(layer.reshape(*(1,) * max(target.dim() - layer.dim(), 0), *layer.shape))
+    layers = []
+    for cluster in clusters((0, layer) for layer in found if layer.dim() == target.dim()):
+        layers.append(join(call.atoms, [layer for _, layer in cluster]))
+    for layer in layers:
+        if any(size not in (1, target.shape[dim]) for dim, size in enumerate(layer.shape)):
+            call.freeze(layer, "it is written into a part of another tensor")
+            return
+    call.label(out, tuple(layers))
+
+
 def swapped_columns(call: Call) -> None:
     """``pixel_shuffle``, ``pixel_unshuffle``: the channels of one block can only go together."""
     source, (out,) = call.tensors[0], call.outputs
@@ -169,8 +186,6 @@ def swapped_columns(call: Call) -> None:
 def _listed(result: Tensor | list | tuple) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else list(result)
 
-
-__all__ = ["RULES", "varying"]
 
 _MOVED = (
     *("permute", "transpose", "t", "squeeze", "unsqueeze", "roll", "flip", "repeat", "rot90"),
@@ -194,6 +209,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "stack", "concat"), joined),
     **dict.fromkeys(("index", "index_select", "gather", "take_along_dim", "embedding"), indexed),
     **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), swapped_columns),
+    **dict.fromkeys(("index_put", "_index_put_impl", "index_copy"), put_at),
     "constant_pad_nd": padded,
     "as_strided": strided,
 }

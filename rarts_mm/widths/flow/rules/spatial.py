@@ -29,6 +29,27 @@ def each_channel(call: Call) -> None:
         call.label(out, tuple(found))
 
 
+def unfolded(call: Call) -> None:
+    """``im2col``: the pixels of a window, channel by channel."""
+    source, out = call.tensors[0], call.outputs[0]
+    channels, rest = call.vector(source, 1)
+    call.freeze(rest, "windows of pixels are read")
+    if channels is not None:
+        window = out.shape[1] // source.shape[1]
+        call.label(out, (channels.repeat_interleave(window).view(1, -1, 1),))
+
+
+def regions(call: Call) -> None:
+    """``roi_align``, ``roi_pool``: regions of maps, each channel by itself."""
+    source, out = call.tensors[0], call.outputs[0]
+    for other in call.tensors[1:]:
+        call.freeze(call.layers(other), "its values are used as positions")
+    channels, rest = call.vector(source, 1)
+    call.freeze(rest, f"{call.name} mixes positions")
+    if channels is not None:
+        call.label(out, (channels.view(1, -1, 1, 1),))
+
+
 _NAMES = (
     *(
         "max_pool1d",
@@ -54,4 +75,9 @@ _NAMES = (
     *("upsample_linear1d", "upsample_trilinear3d", "reflection_pad1d", "reflection_pad2d"),
     *("replication_pad1d", "replication_pad2d", "grid_sampler_2d", "quantized_max_pool2d"),
 )
-RULES: dict[str, Rule] = dict.fromkeys(_NAMES, each_channel)
+_REGIONS = ("torchvision::roi_align", "torchvision::roi_pool")
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_NAMES, each_channel),
+    **dict.fromkeys(_REGIONS, regions),
+    "im2col": unfolded,
+}
