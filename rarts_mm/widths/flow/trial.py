@@ -25,6 +25,8 @@ TOLERANCE = 1e-11
 _FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
 # Of a module's numbers that could be a group's, so many are changed together at most.
 _NUMBERS = 3
+# Modules around the one that does not run whose numbers are looked at: itself, and what holds it.
+_AROUND = 2
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class _Trial:
         factors = [(each,) for each in _factors(self.network, group)] if exactly else []
         factors = [group.factors, *(each for each in factors if each != group.factors)]
         path = where.partition(":")[0]
-        while True:
+        for _ in range(_AROUND):
             module = self.network.get_submodule(path) if _is_path(self.network, path) else None
             found = [] if module is None else list(_numbers(module, path, group))
             for count in range(min(len(found), _NUMBERS) + 1):
@@ -141,10 +143,11 @@ class _Trial:
                     if self._works(name, changed, factors, exactly):
                         return True
             if not path:
-                self.groups.groups[name] = group
-                self._hopeless.add(name)
-                return False
+                break
             path = path.rpartition(".")[0]
+        self.groups.groups[name] = group
+        self._hopeless.add(name)
+        return False
 
     def tie(self, names: list[str]) -> list[str]:
         """Let two groups lose the same share, where the code takes the width of one for a multiple of the
