@@ -10,6 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..layers.sliced_norms import sliced_norm
 from .groups import ChannelGroup, Factor
+from .hosts import free_hosts
 from .record import Cut
 
 
@@ -23,8 +24,9 @@ def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
         network: the network whose channels ``cut`` is about, or a copy.
 
     Returns:
-        ``network``.
+        ``network``, or its replacement if it is itself a layer that has to be replaced.
     """
+    network = free_hosts(network, cut.parameters)
     for name, group in cut.groups.items():
         for factor in group.factors:
             _multiply(network.get_submodule(factor.path), group, factor, len(cut.kept[name]))

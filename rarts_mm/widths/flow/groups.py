@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..running import Forward, call, converted, evaluation_copy, tensors_in
 from .atoms import Atoms, Place
+from .hosts import free_hosts
 from .rules import READING, RULES, fallback
 from .rules.convolution import KERNEL
 from .tracing import FlowError, Product, Tracer
@@ -177,7 +178,7 @@ def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None)
     """
     from .trial import try_groups
 
-    exact = evaluation_copy(network, torch.float64)
+    exact = free_hosts(evaluation_copy(network, torch.float64))
     inputs = converted(inputs, torch.float64)
     tracer = Tracer(exact, RULES, fallback)
     _run(tracer, exact, inputs, forward)
