@@ -73,10 +73,13 @@ class Atoms:
             a, b = a[~lonely], b[~lonely]
         while True:
             a, b = self._roots(a), self._roots(b)
-            pairs = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)]), axis=1)
-            a, b = pairs[:, pairs[0] != pairs[1]]
-            if not a.size:
+            differ = a != b
+            if not differ.any():
                 return
+            a, b = a[differ], b[differ]
+            # As one number each, and each once.
+            pairs = np.unique(np.minimum(a, b) * len(self) + np.maximum(a, b))
+            a, b = pairs // len(self), pairs % len(self)
             # The smaller one is the parent; where an atom is in several pairs the rest comes next time.
             np.minimum.at(self._parent, b, a)
             np.logical_or.at(self._stays, self._roots(a), self._stays[b])
@@ -88,8 +91,11 @@ class Atoms:
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """These atoms stay, and so do their classes; the first reason is kept."""
-        found = np.unique(labels.detach().numpy())
-        for atom in found[found > 0].tolist():
+        there = np.zeros(len(self), dtype=bool)
+        there[labels.detach().numpy()] = True
+        there[0] = False
+        found = there.nonzero()[0]
+        for atom in found.tolist():
             self._reasons.setdefault(atom, reason)
         self._stays[self._roots(found)] = True
 

@@ -1,7 +1,7 @@
 """Groups of channels: what an analysis ends in."""
 
 import copy
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -254,15 +254,15 @@ def _run(
 def _collected(tracer: Tracer, network: nn.Module) -> Groups:
     atoms = tracer.atoms
     roots, frozen = atoms.all_roots(), atoms.frozen()
-    # Class -> its members as (place, index), in the order of the places.
-    members: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    # Class -> place -> the indices there.
+    members: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, place in enumerate(atoms.places):
         for index, root in enumerate(roots[place.start : place.start + place.size].tolist()):
-            members[root].append((number, index))
+            members[root][number].append(index)
     kinds: dict[tuple, list[int]] = defaultdict(list)
     for root in sorted(members):
-        counts = Counter(number for number, _ in members[root])
-        kinds[frozen.get(root, ""), tuple(sorted(counts.items()))].append(root)
+        counts = tuple((number, len(where)) for number, where in sorted(members[root].items()))
+        kinds[frozen.get(root, ""), counts].append(root)
     groups: dict[str, ChannelGroup] = {}
     stay: list[Frozen] = []
     for (reason, counts), found in kinds.items():
@@ -276,7 +276,7 @@ def _collected(tracer: Tracer, network: nn.Module) -> Groups:
             continue
         where: dict[tuple[str, int], Tensor] = {}
         for key, (number, _) in zip(keys, counts, strict=True):
-            rows = [[i for n, i in members[root] if n == number] for root in found]
+            rows = [members[root][number] for root in found]
             where[key] = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         groups[_unused(name, groups)] = ChannelGroup(name, len(found), where)
     scaled = {int(r) for labels in tracer.scaled for r in atoms.roots(labels).unique()}
