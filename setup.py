@@ -29,6 +29,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["rarts_mm", "rarts_mm.*"]),
+    entry_points={"console_scripts": ["rarts-mm=rarts_mm.console:main"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "onedl-mmengine>=0.10.12,<0.11",

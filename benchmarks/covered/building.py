@@ -37,7 +37,7 @@ def _timm(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
 
 def _detector(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
     import mmdet
-    from mmengine import Config
+    from mmengine import Config, ConfigDict
     from mmengine.registry import init_default_scope
 
     from rarts_mm.registry import MODELS
@@ -45,7 +45,7 @@ def _detector(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
 
     init_default_scope("mmdet")
     cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / name)
-    model = MODELS.build(without_pretrained(cfg.model.to_dict()))
+    model = MODELS.build(ConfigDict(without_pretrained(cfg.model.to_dict())))
     for module in model.modules():
         if type(module).__name__ == "RoIAlign":
             # Torch's own, which a dispatcher sees.

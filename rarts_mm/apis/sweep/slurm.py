@@ -16,7 +16,7 @@ _WARNING = 120
 _OWN = ("array", "output", "open-mode", "requeue", "signal")
 
 _SCRIPT = """#!/usr/bin/env bash
-# Written by tools/sweep.py: one job of the sweep for each task of the array. Submit: sbatch {path}
+# Written by rarts-mm sweep: one job of the sweep for each task of the array. Submit: sbatch {path}
 {options}
 
 # Slurm tells this shell, not the job, that time is running out or another job comes first. The job saves

@@ -25,8 +25,8 @@ TOLERANCE = 1e-11
 _FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
 # Of a module's numbers that could be a group's, so many are changed together at most.
 _NUMBERS = 3
-# Modules around the one that does not run whose numbers are looked at: itself, and what holds it.
-_AROUND = 2
+# Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
+_AROUND = 3
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from rarts_mm.widths.running import tensors_in
 
 from .test_groups import some, uneven
 
-
 SWIN = dict(depths=[1, 2, 1, 1], num_heads=[1, 2, 3, 6])
 
 
@@ -25,7 +24,9 @@ def swin(scope: str) -> torch.nn.Module:
     if scope == "mmdet":
         settings = dict(embed_dims=12, window_size=4, out_indices=(0, 2), **SWIN)
     else:
-        settings = dict(arch=dict(embed_dims=12, **SWIN), img_size=64, window_size=4, pad_small_map=True)
+        settings = dict(
+            arch=dict(embed_dims=12, **SWIN), img_size=64, window_size=4, pad_small_map=True
+        )
     return MODELS.build(dict(type=f"{scope}.SwinTransformer", **settings))
 
 

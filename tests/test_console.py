@@ -1,0 +1,36 @@
+"""``rarts-mm``, the command that is installed with the package."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from rarts_mm import console
+
+
+def test_it_is_installed():
+    (point,) = (p for p in entry_points(group="console_scripts") if p.name == "rarts-mm")
+    assert point.load() is console.main
+
+
+def test_commands_are_listed(capsys):
+    console.main(["--help"])
+    assert "  sweep   many trainings" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        console.main(["swep"])
+    assert end.value.code == 2
+    assert "there is no command 'swep'" in capsys.readouterr().err
+
+
+def test_a_sweep_is_listed_and_refused_in_words(tmp_path):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("tool: train\nconfig: missing.py\n")
+    command = [sys.executable, "-c", "from rarts_mm.console import main; main()", "sweep"]
+    done = subprocess.run([*command, spec, "--list"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "missing.py" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: rarts-mm sweep")
