@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rarts_mm.apis import (
     Extras,
+    checkpoint_in,
     choose_ratio,
     command_line,
     draw_curve,
@@ -29,7 +30,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        help="checkpoint of the search; with --criterion magnitude or random also one of the plain model",
+        help="checkpoint of the search, or the work dir that holds it; with --criterion magnitude or random "
+        "also one of the plain model",
     )
     add_pruning_arguments(parser)
     parser.add_argument(
@@ -104,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if config is None:
             config, checkpoint = latest_search()
             print(f"newest search: {config}, {checkpoint}")
+        checkpoint = checkpoint_in(checkpoint)
         shared = dict(keep=args.keep, how=args.how, options=args.cfg_options)
         if args.curve:
             draw_curve(config, checkpoint, out=args.out, **shared)

@@ -47,6 +47,9 @@ def test_a_test_in_the_work_dir_leaves_the_searchs_config_as_it_is(
     status, out, err = run_tool("prune", "--ratio", "0.4")
     assert status == 0, err
     assert "newest search: work_dirs/search/search.py, work_dirs/search/epoch_2.pth" in out
+    # The same by its folder.
+    status, _, err = run_tool("prune", run / "search.py", run, "--ratio", "0.4", "--out", "again")
+    assert status == 0, err
 
 
 def test_pictures_of_a_classifiers_predictions_are_drawn(searched, tmp_path):
