@@ -1,8 +1,11 @@
 """Operations element by element: what stands at one position goes together."""
 
+from itertools import zip_longest
+
+import torch
 from torch import Tensor
 
-from ..labels import clusters, join, varying
+from ..labels import Layers, clusters, join, varying
 from ..tracing import Call, Rule
 
 FIXED = "it meets a tensor whose width is fixed in the code"
@@ -35,34 +38,37 @@ def elementwise(call: Call) -> None:
 
 
 def copied(call: Call) -> None:
-    """``a.copy_(b)``: what a was does not matter; a view of something larger takes b's labels there."""
+    """``a.copy_(b)``: what a was does not matter; what a is a part of has b's labels there."""
     target, source = call.tensors[:2]
-    rank = target.dim()
-    layers = tuple(
-        each.reshape(*(1,) * (rank - source.dim()), *each.shape)[(0,) * max(source.dim() - rank, 0)]
-        for each in call.layers(source)
-    )
+    layers = call.layers(source)
+    if source.dim() > target.dim():
+        call.freeze(layers, "it is copied into a tensor of fewer dimensions")
+        return
+    ones = (1,) * (target.dim() - source.dim())
+    layers = tuple(layer.reshape(*ones, *layer.shape) for layer in layers)
     call.label(target, layers)
     whole = target._base
-    if whole is not None and whole is not target:
+    if whole is not None:
         _write_through(call, whole, target, layers)
 
 
-def _write_through(call: Call, whole: Tensor, part: Tensor, layers: tuple[Tensor, ...]) -> None:
+def _write_through(call: Call, whole: Tensor, part: Tensor, layers: Layers) -> None:
     """Label the tensor that ``part`` is a view of, where ``part`` lies in it."""
-    offset = part.storage_offset() - whole.storage_offset()
     before = call.layers(whole)
+    if not whole.is_contiguous():
+        call.freeze((*before, *layers), "it is written into a part of another tensor")
+        return
+    offset = part.storage_offset() - whole.storage_offset()
     found = []
-    for number in range(max(len(layers), len(before))):
-        full = whole.new_zeros(whole.shape, dtype=int)
-        full = full.as_strided(whole.shape, whole.stride()) if whole.is_contiguous() else full
-        if number < len(before):
-            full.copy_(before[number].expand(whole.shape))
-        if not whole.is_contiguous():
-            call.freeze((*before, *layers), "it is written into a part of another tensor")
-            return
+    for old, new in zip_longest(before, layers):
+        full = torch.zeros(whole.shape, dtype=torch.long)
+        if old is not None:
+            full.copy_(old.expand(whole.shape))
         inner = full.as_strided(part.shape, part.stride(), offset)
-        inner.copy_(layers[number].expand(part.shape) if number < len(layers) else 0 * inner)
+        if new is None:
+            inner.zero_()
+        else:
+            inner.copy_(new.expand(part.shape))
         found.append(full)
     call.label(whole, tuple(found))
 
@@ -71,6 +77,7 @@ def unlabelled(call: Call) -> None:
     """What only takes size and kind from its arguments, or is the same whatever channels there are."""
 
 
+# Element by element, though torch does not tag them so.
 _LIKE = (
     *(
         "alias",
@@ -82,36 +89,21 @@ _LIKE = (
         "dropout",
         "native_dropout",
     ),
+    *("_prelu_kernel", "prelu", "empty_like", "zeros_like", "ones_like", "full_like", "rand_like"),
     *(
-        "_prelu_kernel",
-        "empty_like",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "rand_like",
         "randn_like",
-    ),
-    *("_fused_dropout", "rrelu_with_noise", "log_sigmoid_forward", "bernoulli", "fill", "zero"),
-    *(
+        "rrelu_with_noise",
+        "log_sigmoid_forward",
+        "bernoulli",
+        "fill",
+        "zero",
         "normal",
-        "uniform",
-        "masked_fill",
-        "hardswish",
-        "leaky_relu",
-        "prelu",
-        "rsub",
-        "floor_divide",
     ),
+    *("uniform", "masked_fill", "hardswish", "leaky_relu", "rsub", "floor_divide"),
 )
 _SHAPELESS = (
-    *("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "sym_size", "equal"),
-    *(
-        "_local_scalar_dense",
-        "is_same_size",
-        "sym_numel",
-        "sym_stride",
-        "_has_compatible_shallow_copy_type",
-    ),
+    *("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "equal"),
+    *("_local_scalar_dense", "is_same_size"),
 )
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_LIKE, elementwise),

@@ -169,9 +169,9 @@ def put_at(call: Call) -> None:
     call.label(out, tuple(layers))
 
 
-def swapped_columns(call: Call) -> None:
+def shuffled_pixels(call: Call) -> None:
     """``pixel_shuffle``, ``pixel_unshuffle``: the channels of one block can only go together."""
-    source, (out,) = call.tensors[0], call.outputs
+    source = call.tensors[0]
     if call.name == "pixel_shuffle":
         factor = call.args["upscale_factor"] ** 2
         for layer in call.layers(source):
@@ -180,7 +180,6 @@ def swapped_columns(call: Call) -> None:
                 blocks = layer.unflatten(dim, (-1, factor))
                 call.atoms.unite(blocks.narrow(dim + 1, 0, 1), blocks)
     moved(call)
-    del out
 
 
 def _listed(result: Tensor | list | tuple) -> list[Tensor]:
@@ -208,7 +207,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expanded),
     **dict.fromkeys(("cat", "stack", "concat"), joined),
     **dict.fromkeys(("index", "index_select", "gather", "take_along_dim", "embedding"), indexed),
-    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), swapped_columns),
+    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), shuffled_pixels),
     **dict.fromkeys(("index_put", "_index_put_impl", "index_copy"), put_at),
     "constant_pad_nd": padded,
     "as_strided": strided,
