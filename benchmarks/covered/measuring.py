@@ -52,9 +52,9 @@ def _cut(
 ) -> tuple[float | None, float | None]:
     """Relative difference of cut and masked network, and the share of parameters that is left."""
     from rarts_mm.widths.flow.cutting import cut_network
-    from rarts_mm.widths.flow.groups import masked_outputs
     from rarts_mm.widths.flow.record import Cut
     from rarts_mm.widths.flow.trial import relative_difference
+    from rarts_mm.widths.flow.watching import masked_outputs
     from rarts_mm.widths.running import tensors_in
 
     generator = torch.Generator().manual_seed(1)

@@ -11,22 +11,15 @@ from rarts_mm.files import write_text, written_whole
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 
-from .pruning import Smaller
-
 RECORD, WEIGHTS = "widths.json", "weights.pth"
 
 
-def save(smaller: Smaller, folder: str | Path) -> None:
-    """Write what a smaller network consists of: its widths as JSON, its weights as a state dict.
-
-    Args:
-        smaller: what :func:`~rarts_mm.prune` returned; its model may have been trained since.
-        folder: gets ``widths.json`` and ``weights.pth``.
-    """
+def write(model: nn.Module, cut: Cut, folder: str | Path) -> None:
+    """Write what a smaller network consists of: its widths as JSON, its weights as a state dict."""
     folder = Path(folder)
     with written_whole(folder / WEIGHTS) as path, open(path, "wb") as file:
-        torch.save({"state_dict": smaller.model.state_dict()}, file)
-    write_text(folder / RECORD, json.dumps(smaller.cut.to_dict(), indent=1))
+        torch.save({"state_dict": model.state_dict()}, file)
+    write_text(folder / RECORD, json.dumps(cut.to_dict(), indent=1))
 
 
 def load(model: nn.Module, folder: str | Path) -> nn.Module:

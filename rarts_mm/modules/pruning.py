@@ -15,9 +15,9 @@ from rarts_mm.widths.flow import Groups, find_groups
 from rarts_mm.widths.flow.costs import flop_cost, parameter_cost
 from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
-from rarts_mm.widths.flow.groups import masked_outputs
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.trial import relative_difference
+from rarts_mm.widths.flow.watching import masked_outputs
 from rarts_mm.widths.naming import EVERYWHERE, Names, Selection
 from rarts_mm.widths.running import (
     Forward,
@@ -27,6 +27,7 @@ from rarts_mm.widths.running import (
     tensors_in,
 )
 
+from .files import write
 from .inputs import calling
 
 # Largest relative difference of cut and masked network that is rounding, in float64.
@@ -55,10 +56,11 @@ class Smaller:
     cut: Cut = field(repr=False)
 
     def save(self, folder: str | Path) -> None:
-        """Write the smaller network; see :func:`~rarts_mm.modules.save`."""
-        from .files import save
+        """Write ``widths.json`` and ``weights.pth``, from which :func:`rarts_mm.load` makes it again.
 
-        save(self, folder)
+        The model may have been trained since.
+        """
+        write(self.model, self.cut, folder)
 
     def __str__(self) -> str:
         removed = sum(self.groups.sizes[n] - len(kept) for n, kept in self.kept.items())
@@ -68,6 +70,11 @@ class Smaller:
             f"{removed} of {total} channels removed: {shares[0]:.1%} of {self.parameters[0]:,} parameters "
             f"and {shares[1]:.1%} of {self.flops[0]:,} FLOPs remain; cut = masked to {self.error:.0e}"
         )
+
+
+def save(smaller: Smaller, folder: str | Path) -> None:
+    """Write a smaller network; see :meth:`Smaller.save`."""
+    smaller.save(folder)
 
 
 def groups(

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ..running import Forward, call, tensors_in
 from .cutting import cut_network
-from .groups import ChannelGroup, Factor, Groups, Number, masked_outputs
+from .groups import ChannelGroup, Factor, Groups, Number
 from .record import Cut
+from .watching import masked_outputs
 
 # Largest max |difference| / max |reference| that is rounding, in float64.
 TOLERANCE = 1e-11

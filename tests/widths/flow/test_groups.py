@@ -8,9 +8,9 @@ from torch import nn
 
 from rarts_mm.widths.flow import FlowError, find_groups
 from rarts_mm.widths.flow.cutting import cut_network
-from rarts_mm.widths.flow.groups import masked_outputs
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.uneven import make_uneven
+from rarts_mm.widths.flow.watching import masked_outputs
 from rarts_mm.widths.running import tensors_in
 
 from . import networks

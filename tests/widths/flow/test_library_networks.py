@@ -10,8 +10,8 @@ from mmengine.registry import init_default_scope
 from rarts_mm.registry import MODELS
 from rarts_mm.widths.flow import find_groups
 from rarts_mm.widths.flow.cutting import cut_network
-from rarts_mm.widths.flow.groups import masked_outputs
 from rarts_mm.widths.flow.record import Cut
+from rarts_mm.widths.flow.watching import masked_outputs
 from rarts_mm.widths.running import tensors_in
 
 from .test_groups import some, uneven
