@@ -1,5 +1,6 @@
 """Writing a smaller network, and building it again from the original's code."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -23,16 +24,16 @@ def write(model: nn.Module, cut: Cut, folder: str | Path) -> None:
 
 
 def load(model: nn.Module, folder: str | Path) -> nn.Module:
-    """Make a network that of :func:`save`: cut it, and load the weights.
+    """Build a network that was saved: cut a copy of the original, and load the weights.
 
     Nothing is run for it: neither an analysis nor code from the files.
 
     Args:
-        model: the original network, freshly built by its own code; it is changed.
-        folder: of :func:`save`.
+        model: the original network, built by its own code; it is not changed.
+        folder: where :func:`rarts_mm.save` wrote it.
 
     Returns:
-        ``model``, in the mode it was in.
+        The smaller network, in the mode that ``model`` is in.
 
     Raises:
         ValueError: files that do not fit the network; names the first layer that differs.
@@ -50,11 +51,11 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
         cut.check(model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    cut_network(model, cut)
     weights = read_weights(Path(folder) / WEIGHTS)["state_dict"]
+    smaller = cut_network(copy.deepcopy(model), cut)
     try:
-        model.load_state_dict(weights)
+        smaller.load_state_dict(weights)
     except RuntimeError as error:
         first = "\n".join(str(error).splitlines()[:3])
         raise ValueError(f"{folder}: the weights do not fit the network:\n{first}") from error
-    return model
+    return smaller

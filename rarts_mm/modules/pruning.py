@@ -17,14 +17,13 @@ from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.trial import relative_difference
-from rarts_mm.widths.flow.watching import masked_outputs
+from rarts_mm.widths.flow.watching import masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names, Selection
 from rarts_mm.widths.running import (
     Forward,
     ProofError,
     converted,
     evaluation_copy,
-    tensors_in,
 )
 
 from .files import write
@@ -69,6 +68,16 @@ class Smaller:
         return (
             f"{removed} of {total} channels removed: {shares[0]:.1%} of {self.parameters[0]:,} parameters "
             f"and {shares[1]:.1%} of {self.flops[0]:,} FLOPs remain; cut = masked to {self.error:.0e}"
+            + self._not_run()
+        )
+
+    def _not_run(self) -> str:
+        number = len(self.groups.not_run)
+        if not number:
+            return ""
+        return (
+            f"\n{number} parameters were not run by the example ({self.groups.not_run[0]}, ...): what uses "
+            "them may not fit the smaller maps"
         )
 
 
@@ -101,11 +110,10 @@ def groups(
         FlowError: the network does not run on the example.
         ValueError: ``include`` or ``exclude`` name nothing.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
     found = find_groups(model, example_inputs, calling(example_inputs, forward))
-    chosen = Selection(model, include, exclude)
-    chosen.check([*found.groups])
-    left_out = [name for name in found.groups if name not in chosen]
-    found.freeze(left_out, "it was not asked for (include, exclude)")
+    _leave_out(model, found, include, exclude)
     return found
 
 
@@ -175,6 +183,23 @@ def prune(
     )
 
 
+def _leave_out(model: nn.Module, found: Groups, include: Names, exclude: Names) -> None:
+    """Freeze the groups that no layer of ``include`` writes, or that change one of ``exclude``."""
+    written = {name: {name, *group.writers(model)} for name, group in found.groups.items()}
+    changed = {
+        name: {name, *(parameter.rpartition(".")[0] for parameter in group.parameters)}
+        for name, group in found.groups.items()
+    }
+    chosen = Selection(model, include)
+    chosen.check([each for names in written.values() for each in names])
+    left_out = [n for n, names in written.items() if not any(each in chosen for each in names)]
+    if exclude:
+        spared = Selection(model, exclude)
+        spared.check([each for names in changed.values() for each in names])
+        left_out += [n for n, names in changed.items() if any(each in spared for each in names)]
+    found.freeze(list(dict.fromkeys(left_out)), "it was not asked for (include, exclude)")
+
+
 def _choose(
     model: nn.Module,
     found: Groups,
@@ -223,7 +248,7 @@ def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any, run: Forward)
     inputs = converted(inputs, torch.float64)
     wanted = masked_outputs(exact, found, cut.kept, inputs, run)
     with torch.no_grad():
-        outputs = tensors_in(run(cut_network(exact, cut), inputs))
+        outputs = outputs_in(run(cut_network(exact, cut), inputs))
     same = [t.shape for t in wanted] == [t.shape for t in outputs]
     error = relative_difference(wanted, outputs) if same else float("inf")
     if not error <= TOLERANCE:

@@ -122,6 +122,8 @@ def converted(item: Any, dtype: torch.dtype) -> Any:
         return item.to(dtype) if item.is_floating_point() else item
     if isinstance(item, dict):
         return {key: converted(value, dtype) for key, value in item.items()}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*(converted(value, dtype) for value in item))
     if isinstance(item, list | tuple):
         return type(item)(converted(value, dtype) for value in item)
     return item

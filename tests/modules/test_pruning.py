@@ -73,7 +73,14 @@ def test_a_share_of_all_channels_goes(case):
         assert torch.equal(value, before[name]), name
 
 
-@pytest.mark.parametrize("share", [0.8, 0.5, 0.25])
+@pytest.mark.parametrize(
+    "share",
+    [
+        pytest.param(0.8, marks=pytest.mark.slow),
+        0.5,
+        pytest.param(0.25, marks=pytest.mark.slow),
+    ],
+)
 def test_budgets_hold_for_the_network_that_results(case, share):
     network, inputs = case
     smaller = rarts_mm.prune(network, inputs, params=share, criterion="random", seed=3)

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..layers.sliced_norms import sliced_norm
-from .groups import ChannelGroup, Factor
+from .groups import ChannelGroup, Factor, Number
 from .hosts import free_hosts
 from .record import Cut
 
@@ -37,7 +37,7 @@ def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
     done: dict[int, Tensor] = {}
     for path, module in list(network.named_modules()):
         before = _shape(module, "weight")
-        norm, sizes = None, {}
+        norm = None
         for store in (module._parameters, module._buffers):
             for key, tensor in store.items():
                 if tensor is None or id(tensor) not in names:
@@ -51,18 +51,26 @@ def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
                     done[id(tensor)] = _selected(tensor, cuts)
                     names[id(done[id(tensor)])] = ""
                 store[key] = done[id(tensor)]
-                sizes.update((tensor.shape[dim], len(index)) for dim, index in cuts.items())
                 if path in cut.norms:
                     norm = next(iter(cuts.values()))
         if norm is not None:
             _replace(network, module, sliced_norm(module, norm, before[0]))
         else:
-            _adapt(module, before, sizes)
+            _adapt(module, before)
     for name, group in cut.groups.items():
         for number in group.numbers:
-            value = number.count * len(cut.kept[name])
-            setattr(network.get_submodule(number.path), number.attribute, value)
+            _write(network.get_submodule(number.path), number, len(cut.kept[name]))
     return network
+
+
+def _write(module: nn.Module, number: Number, width: int) -> None:
+    """Let a module know a width."""
+    value = number.count * width
+    if number.index is not None:
+        old = getattr(module, number.attribute)
+        kind = type(old)
+        value = kind((*old[: number.index], value, *old[number.index + 1 :]))
+    setattr(module, number.attribute, value)
 
 
 def _multiply(layer: nn.Module, group: ChannelGroup, factor: Factor, width: int) -> None:
@@ -105,7 +113,7 @@ def _shape(module: nn.Module, key: str) -> tuple[int, ...]:
     return tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
 
 
-def _adapt(module: nn.Module, before: tuple[int, ...], sizes: Mapping[int, int]) -> None:
+def _adapt(module: nn.Module, before: tuple[int, ...]) -> None:
     """Let the numbers that a layer of torch keeps beside its weights fit them again."""
     after = _shape(module, "weight")
     if isinstance(module, _ConvNd) and after != before:
@@ -124,27 +132,8 @@ def _adapt(module: nn.Module, before: tuple[int, ...], sizes: Mapping[int, int])
                 module.num_features = shape[0]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = after[0]
-    elif not type(module).__module__.startswith("torch.nn."):
-        _adapt_numbers(module, sizes)
-
-
-def _adapt_numbers(module: nn.Module, sizes: Mapping[int, int]) -> None:
-    """Let a layer of another library know the new lengths of its own parameters.
-
-    It may have written the old ones down, alone or in a shape. That a number is such a length is a guess
-    here, and found out by trial.
-    """
-
-    def adapted(value: object) -> object:
-        return sizes.get(value, value) if type(value) is int else value
-
-    for key, value in list(vars(module).items()):
-        if type(value) is int:
-            setattr(module, key, adapted(value))
-        elif type(value) in (tuple, list, torch.Size):
-            new = type(value)(adapted(each) for each in value)
-            if sum(a is not b for a, b in zip(value, new, strict=True)) == 1:
-                setattr(module, key, new)
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = after[1]
 
 
 def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..running import Forward, call, converted, evaluation_copy, tensors_in
-from .groups import ALONE, ChannelGroup, Frozen, Groups
+from ..running import Forward, call, converted, evaluation_copy
+from .groups import ALONE, UNREAD, ChannelGroup, Frozen, Groups
 from .hosts import free_hosts
 from .rules import RULES, fallback
 from .tracing import Tracer
 from .trial import try_groups
 from .uneven import make_uneven
-from .watching import watch
+from .watching import outputs_in, watch
 
 
 def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None) -> Groups:
@@ -47,7 +47,7 @@ def _uneven(network: nn.Module, inputs: Any, forward: Forward | None) -> nn.Modu
     other = make_uneven(copy.deepcopy(network))
     try:
         with torch.no_grad():
-            outputs = tensors_in((forward or call)(other, inputs))
+            outputs = outputs_in((forward or call)(other, inputs))
     # Code may look at values, which are others now.
     except (RuntimeError, ValueError, IndexError, AssertionError):
         return network
@@ -66,6 +66,8 @@ def _collected(tracer: Tracer, network: nn.Module) -> Groups:
     for root in sorted(members):
         counts = tuple((number, len(where)) for number, where in sorted(members[root].items()))
         kinds[frozen.get(root, ""), counts].append(root)
+    vectors = [vector for product in tracer.products for vector in product.vectors]
+    multiplied = {int(r) for vector in vectors for r in atoms.roots(vector).unique()}
     groups: dict[str, ChannelGroup] = {}
     stay: list[Frozen] = []
     for (reason, counts), found in kinds.items():
@@ -74,6 +76,9 @@ def _collected(tracer: Tracer, network: nn.Module) -> Groups:
         name = first.name.rpartition(".")[0] or first.name
         if not reason and len(found) == 1:
             reason = ALONE
+        if not reason and not multiplied.intersection(found):
+            # Rows that the example has not read, for example.
+            reason = UNREAD
         if reason:
             stay.append(Frozen(name, len(found), reason, frozenset(keys)))
             continue

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from .atoms import Atoms, Place
 from .rules.convolution import KERNEL
 from .tracing import Product
 
 ALONE = "it is one channel"
+UNREAD = "no layer multiplies it"
 
 
 class Number(NamedTuple):
@@ -22,11 +24,13 @@ class Number(NamedTuple):
         path: of the module.
         attribute: its name there.
         count: entries that a channel has in it.
+        index: where it stands if the attribute is a tuple or list, such as a shape.
     """
 
     path: str
     attribute: str
     count: int
+    index: int | None = None
 
 
 class Factor(NamedTuple):
@@ -67,6 +71,16 @@ class ChannelGroup:
     def parameters(self) -> frozenset[str]:
         """Names of the parameters and buffers that get smaller with the group."""
         return frozenset(name for name, _ in self.places)
+
+    def writers(self, network: nn.Module) -> list[str]:
+        """Paths of the layers that write its channels."""
+        found = []
+        for name, dim in self.places:
+            path, _, kind = name.rpartition(".")
+            transposed = isinstance(network.get_submodule(path), _ConvTransposeNd)
+            if kind == "weight" and dim == int(transposed):
+                found.append(path)
+        return found
 
     @property
     def multiple(self) -> int:

@@ -65,6 +65,8 @@ class Cut:
             groups, kept = {}, {}
             for name, entry in content["groups"].items():
                 size = int(entry["size"])
+                if size < 1:
+                    raise ValueError(f"size {size} of {name}")
                 places = {(k, int(d)): _places(text, size) for k, d, text in entry["places"]}
                 numbers = tuple(Number(*number) for number in entry["numbers"])
                 factors = tuple(Factor(*factor) for factor in entry["factors"])

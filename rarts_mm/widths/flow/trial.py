@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..running import Forward, call, tensors_in
+from ..running import Forward, call
 from .cutting import cut_network
 from .groups import ChannelGroup, Factor, Groups, Number
 from .record import Cut
-from .watching import masked_outputs
+from .watching import masked_outputs, outputs_in
 
 # Largest max |difference| / max |reference| that is rounding, in float64.
 TOLERANCE = 1e-11
@@ -140,9 +140,11 @@ class _Trial:
             found = [] if module is None else list(_numbers(module, path, group))
             for count in range(min(len(found), _NUMBERS) + 1):
                 for numbers in combinations(found, count):
-                    changed = replace(group, numbers=group.numbers + numbers)
-                    if self._works(name, changed, factors, exactly):
-                        return True
+                    alike = _alike(self.network, group, numbers)
+                    for more in (alike, ()) if alike else ((),):
+                        changed = replace(group, numbers=group.numbers + numbers + more)
+                        if self._works(name, changed, factors, exactly):
+                            return True
             if not path:
                 break
             path = path.rpartition(".")[0]
@@ -212,7 +214,7 @@ class _Trial:
             module.register_forward_hook(leave)
         try:
             with torch.no_grad():
-                return None, tensors_in(self.forward(smaller, self.inputs))
+                return None, outputs_in(self.forward(smaller, self.inputs))
         except _FAILS as error:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
@@ -279,17 +281,45 @@ def _numbers(module: nn.Module, path: str, group: ChannelGroup) -> Iterator[Numb
     # One of several equal parts: a head's dimensions, the channels of one branch.
     counts |= {1}
     lengths = {count * group.size: count for count in sorted(counts)}
-    taken = {(number.path, number.attribute) for number in group.numbers}
+    taken = {(number.path, number.attribute, number.index) for number in group.numbers}
     for attribute, value in vars(module).items():
-        if type(value) is int and value in lengths and (path, attribute) not in taken:
-            yield Number(path, attribute, lengths[value])
+        found = [(None, value)]
+        if type(value) in (tuple, list, torch.Size):
+            found = list(enumerate(value))
+        for index, each in found:
+            known = (path, attribute, index) in taken
+            if type(each) is int and each in lengths and not known:
+                yield Number(path, attribute, lengths[each], index)
+
+
+def _alike(
+    network: nn.Module, group: ChannelGroup, numbers: tuple[Number, ...]
+) -> tuple[Number, ...]:
+    """The same numbers of other modules of the same classes that hold parameters of the group."""
+    holders = {name.rpartition(".")[0] for name in group.parameters}
+    found = []
+    for number in numbers:
+        kind = type(network.get_submodule(number.path))
+        for path, module in network.named_modules():
+            if type(module) is not kind or path == number.path:
+                continue
+            if any(each == path or each.startswith(f"{path}.") for each in holders):
+                same = [n for n in _numbers(module, path, group) if n[1:] == number[1:]]
+                found += same
+    return tuple(found)
 
 
 def relative_difference(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """max |difference| / max |wanted|, the worst of all pairs; infinite where one is no number."""
+    """max |difference| / max |wanted|, the worst of all pairs; infinite where one is no number.
+
+    What is no number with a point has to be equal.
+    """
     worst = 0.0
     for a, b in zip(wanted, found, strict=True):
         if not a.numel():
+            continue
+        if not (a.is_floating_point() or a.is_complex()):
+            worst = worst if torch.equal(a, b) else float("inf")
             continue
         difference, scale = (a - b).abs().max().item(), a.abs().max().item()
         if difference != difference or scale != scale:

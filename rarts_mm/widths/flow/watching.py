@@ -1,15 +1,34 @@
 """Running a network with labels, as it is or with channels at zero."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..running import Forward, call, tensors_in
+from ..running import Forward, call
 from .groups import Groups
 from .rules import READING, RULES, fallback
 from .tracing import FlowError, Tracer
+
+
+def outputs_in(outputs: Any, seen: frozenset[int] = frozenset()) -> list[Tensor]:
+    """All tensors in what a network returns, whatever they are wrapped in."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if id(outputs) in seen:
+        # What refers to itself.
+        return []
+    seen |= {id(outputs)}
+    if isinstance(outputs, Mapping):
+        outputs = outputs.values()
+    elif hasattr(outputs, "__dict__") and not isinstance(outputs, nn.Module | type):
+        # Dataclasses, namespaces, samples; of containers that are one, too, what they contain.
+        inside = list(outputs) if isinstance(outputs, Iterable) else []
+        outputs = [*vars(outputs).values(), *inside]
+    elif isinstance(outputs, str | bytes) or not isinstance(outputs, Iterable):
+        return []
+    return [tensor for output in outputs for tensor in outputs_in(output, seen)]
 
 
 def watch(
@@ -18,14 +37,14 @@ def watch(
     inputs: Any,
     forward: Forward | None,
     freeze: bool = True,
-) -> Any:
-    """Run a network under a tracer; returns what it puts out.
+) -> list[Tensor]:
+    """Run a network under a tracer; returns the tensors that it puts out.
 
     Args:
         freeze: whether what it puts out stays.
 
     Raises:
-        FlowError: it does not run.
+        FlowError: it does not run, or puts out nothing that could be compared.
     """
     try:
         with tracer.running():
@@ -34,13 +53,20 @@ def watch(
         at = f" in {tracer.failed_in}" if tracer.failed_in else ""
         raise FlowError(
             f"The {type(network).__name__} does not run on the example{at} "
-            f"({type(error).__name__}: {error}); give one that it accepts."
+            f"({type(error).__name__}: {error}); give one that it accepts. It is run in float64, in "
+            "evaluation mode."
         ) from error
+    found = outputs_in(outputs)
+    if not any(each.is_floating_point() for each in found):
+        raise FlowError(
+            f"The {type(network).__name__} puts out no floating point tensor ({type(outputs).__name__}), so "
+            "there is nothing to compare; give forward=..., which returns what the network computes."
+        )
     if freeze:
-        for output in tensors_in(outputs):
+        for output in found:
             for layer in tracer.layers(output):
                 tracer.atoms.freeze(layer, "the network puts it out")
-    return outputs
+    return found
 
 
 def masked_outputs(
@@ -60,6 +86,8 @@ def masked_outputs(
         kept: group -> sorted indices of the channels to keep; others stay whole.
         inputs, forward: as for :func:`find_groups`.
     """
+    # Some change their own buffers as they run.
+    network = copy.deepcopy(network)
     tracer = Tracer(
         network,
         RULES,
@@ -69,4 +97,4 @@ def masked_outputs(
         groups.removed(kept),
         READING,
     )
-    return tensors_in(watch(tracer, network, inputs, forward, freeze=False))
+    return watch(tracer, network, inputs, forward, freeze=False)

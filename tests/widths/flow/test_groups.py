@@ -90,7 +90,7 @@ def some(sizes: dict[str, int], ratio: float, seed: int) -> dict[str, torch.Tens
     return kept
 
 
-@pytest.fixture(params=list(FOUND), ids=lambda kind: kind.__name__)
+@pytest.fixture(scope="module", params=list(FOUND), ids=lambda kind: kind.__name__)
 def case(request):
     network = uneven(request.param())
     inputs = example(request.param)

@@ -77,6 +77,12 @@ def unlabelled(call: Call) -> None:
     """What only takes size and kind from its arguments, or is the same whatever channels there are."""
 
 
+def looked_at(call: Call) -> None:
+    """``x.item()``, ``x.equal(y)``: the code goes on by its value."""
+    for tensor in call.tensors:
+        call.freeze(call.layers(tensor), "the code looks at its value")
+
+
 # Element by element, though torch does not tag them so.
 _LIKE = (
     *(
@@ -102,11 +108,11 @@ _LIKE = (
     *("uniform", "masked_fill", "hardswish", "leaky_relu", "rsub", "floor_divide"),
 )
 _SHAPELESS = (
-    *("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "equal"),
-    *("_local_scalar_dense", "is_same_size"),
+    *("new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided", "is_same_size"),
 )
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_LIKE, elementwise),
     **dict.fromkeys(_SHAPELESS, unlabelled),
+    **dict.fromkeys(("_local_scalar_dense", "equal"), looked_at),
     "copy": copied,
 }

@@ -139,17 +139,67 @@ def strided(call: Call) -> None:
 
 
 def indexed(call: Call) -> None:
-    """``x[..., indices, ...]`` and the like: the labels of what is picked; where to is not labelled."""
+    """``x[..., indices, ...]``, embeddings and the like: what is chosen by values stays whole, whichever of it
+    the example has chosen."""
     source = call.tensors[0]
     for tensor in call.tensors[1:]:
         call.freeze(call.layers(tensor), "its values are used as indices")
     (out,) = call.outputs
-    found = []
-    for layer in call.layers(source):
+    chosen = _chosen_dimensions(call, source)
+    layers, found = call.layers(source), []
+    for layer in layers:
+        if any(layer.shape[dim] > 1 for dim in chosen):
+            call.freeze(layer, "it is chosen by indices")
+            continue
         full = layer.expand(source.shape).contiguous()
         args = tree_map(lambda value: full if value is source else value, call.positional)  # noqa: B023
         found.append(call.func(*args, **call.keywords))
     call.label(out, tuple(found))
+
+
+def _chosen_dimensions(call: Call, source: Tensor) -> list[int]:
+    if call.name == "embedding":
+        return [0]
+    if "indices" in call.args:
+        indices = call.args["indices"]
+        return [dim for dim, index in enumerate(indices) if index is not None]
+    return [call.args["dim"] % source.dim()]
+
+
+def positional(call: Call) -> None:
+    """Operations in which the place of an element counts, along some dimensions: what varies along these stays.
+
+    ``roll``, ``select``, sliding windows, triangles: with fewer channels others would stand there.
+    """
+    source = call.tensors[0]
+    dims = _placed_dimensions(call, source)
+    stays = tuple(
+        layer for layer in call.layers(source) if any(layer.shape[dim] > 1 for dim in dims)
+    )
+    call.freeze(stays, f"{call.name} goes by its place")
+    moved(call)
+
+
+def _placed_dimensions(call: Call, source: Tensor) -> list[int]:
+    if call.name in ("tril", "triu"):
+        return [source.dim() - 2, source.dim() - 1]
+    if call.name == "diagonal":
+        dims = [call.args["dim1"], call.args["dim2"]]
+    elif call.name in ("roll", "rot90"):
+        dims = call.args["dims"] or range(source.dim())
+    else:
+        dims = [call.args.get("dim", call.args.get("dimension"))]
+    return [dim % source.dim() for dim in dims]
+
+
+def shuffled_channels(call: Call) -> None:
+    """``channel_shuffle``: every group loses the same."""
+    source, groups = call.tensors[0], call.args["groups"]
+    for layer in call.layers(source):
+        if layer.shape[1] > 1:
+            parts = layer.unflatten(1, (groups, -1))
+            call.atoms.unite(parts.narrow(1, 0, 1), parts)
+    moved(call)
 
 
 def put_at(call: Call) -> None:
@@ -200,9 +250,12 @@ _MOVED = (
     ),
     *("native_channel_shuffle", "diagonal", "tile"),
 )
+_POSITIONAL = ("roll", "rot90", "select", "unfold", "tril", "triu", "diagonal")
 _VIEWED = ("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "view_copy")
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_MOVED, moved),
+    **dict.fromkeys(_POSITIONAL, positional),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffled_channels),
     **dict.fromkeys(_VIEWED, viewed),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expanded),
     **dict.fromkeys(("cat", "stack", "concat"), joined),

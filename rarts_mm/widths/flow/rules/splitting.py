@@ -24,6 +24,9 @@ def sliced(call: Call) -> None:
     start = call.args.get("start") or 0
     start = start + source.shape[dim] if start < 0 else start
     length, step = out.shape[dim], call.args.get("step") or 1
+    if step != 1:
+        stays = tuple(layer for layer in call.layers(source) if layer.shape[dim] > 1)
+        call.freeze(stays, "every other one of it is taken")
     is_part = step == 1 and 0 < length < source.shape[dim]
     if is_part and source.shape[dim] % length == 0 and start % length == 0:
         for layer in call.layers(source):
