@@ -73,21 +73,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _row(suite: str, name: str, seconds: int) -> dict:
+    row = _measured("row", suite, name, seconds)
+    if isinstance(row, str):
+        return dict(network=name, failure=row)
+    return dict(row, peer=_measured("peer", suite, name, seconds))
+
+
+def _measured(what: str, suite: str, name: str, seconds: int) -> dict | str:
+    """What a process of its own finds; or in words why it found nothing."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "covered.measuring", suite, name],
+            [sys.executable, "-m", "covered.measuring", what, suite, name],
             env=dict(
-                os.environ, PYTHONPATH=os.pathsep.join([str(HERE), *sys.path]), OMP_NUM_THREADS="1"
+                os.environ,
+                PYTHONPATH=os.pathsep.join([str(HERE), *sys.path]),
+                OMP_NUM_THREADS="1",
             ),
             capture_output=True,
             text=True,
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        return dict(network=name, failure=f"more than {seconds} s")
+        return f"more than {seconds} s"
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        return dict(network=name, failure=lines[-1][:200])
+        return (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,6 +1,7 @@
 """What can be cut in one network, whether it is right, and what a peer does with it."""
 
 import copy
+import json
 import resource
 import sys
 import time
@@ -43,7 +44,6 @@ def measure(suite: str, name: str) -> dict[str, Any]:
     )
     for ratio in RATIOS:
         row["errors"][ratio], row["left"][ratio] = _cut(network, groups, images, run, ratio)
-    row["peer"] = peer(network, images, run)
     return row
 
 
@@ -85,15 +85,16 @@ def _reasons(network: nn.Module, groups: Any, inside: set[str], total: int) -> d
     return {reason: share for reason, share in reasons.most_common(3) if share > 0.005}
 
 
-def peer(network: nn.Module, images: Tensor, run: Callable) -> str:
+def peer(suite: str, name: str) -> str:
     """What Torch-Pruning, where it is installed, does with the network at 40 % of every layer."""
     try:
         import torch_pruning
     except ImportError:
         return "not installed"
-    network, images = copy.deepcopy(network).float(), images.float()
-    if run.__name__ == "run_detector":
+    if suite == "mmdet":
         return "detectors are not run"
+    network, images, _ = build(suite, name)
+    network, images = network.float(), images.float()
     ignored = [m for m in network.modules() if isinstance(m, nn.Linear)][-1:]
     try:
         pruner = torch_pruning.pruner.MagnitudePruner(
@@ -115,12 +116,10 @@ def peer(network: nn.Module, images: Tensor, run: Callable) -> str:
     return "runs"
 
 
-def main(suite: str, name: str) -> None:
-    """Print the row as JSON, the last line of the output."""
-    import json
-
+def main(what: str, suite: str, name: str) -> None:
+    """Print the row, or what the peer does, as JSON: the last line of the output."""
     torch.set_num_threads(1)
-    print(json.dumps(measure(suite, name)))
+    print(json.dumps({"row": measure, "peer": peer}[what](suite, name)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from covered.families import FAMILIES
+
 from rarts_mm.files import write_text
 
 HEAD = """# Which networks can be cut whole
@@ -17,7 +19,10 @@ def write_page(path: Path, rows: Mapping[str, Sequence[Mapping]], where: Mapping
     """Write tables of all that was measured."""
     parts = [HEAD]
     for suite, found in rows.items():
-        parts.append(f"\n## {suite}\n\n{_summary(found)}\n\n{_table(found)}\n{_reasons(found)}")
+        missing = len(FAMILIES[suite]) - len(found)
+        note = f" {missing} more of the list have not been measured yet." if missing > 0 else ""
+        text = f"{_summary(found)}{note}\n\n{_table(found)}\n{_reasons(found)}"
+        parts.append(f"\n## {suite}\n\n{text}")
     parts.append("\n" + ", ".join(f"{key} {value}" for key, value in where.items()) + "\n")
     write_text(path, "".join(parts))
 
