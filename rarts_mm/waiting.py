@@ -1,14 +1,14 @@
 """How long OpenMP's threads spin before they sleep, when they wait for each other.
 
 GNU's OpenMP, which torch's wheels for Linux bring, spins for so long that one other busy process makes
-everything up to ten times slower: a thread that has no core is waited for by one that keeps its own busy.
+everything several times slower: a thread that has no core is waited for by one that keeps its own busy.
 Its number of spins is read when the library is loaded, which importing torch does.
 """
 
 import os
 
-# Measured on two cores: as fast as the default (which is 300 000 or more) on an idle machine, four times as
-# fast with one busy process beside it.
+# On two cores as fast as the default on an idle machine, twice as fast with one busy process beside it
+# (benchmarks/waiting_threads.py).
 SPINS = 10_000
 
 

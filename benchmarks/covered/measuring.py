@@ -53,7 +53,7 @@ def _cut(
     """Relative difference of cut and masked network, and the share of parameters that is left."""
     from rarts_mm.widths.flow.cutting import cut_network
     from rarts_mm.widths.flow.record import Cut
-    from rarts_mm.widths.flow.trial import relative_difference
+    from rarts_mm.widths.flow.trial import worst_difference
     from rarts_mm.widths.flow.watching import masked_outputs
     from rarts_mm.widths.running import tensors_in
 
@@ -67,7 +67,7 @@ def _cut(
     wanted = masked_outputs(network, groups, kept, images, run)
     with torch.no_grad():
         found = tensors_in(run(smaller, images))
-    return relative_difference(wanted, found), counts[0] / counts[1]
+    return worst_difference(wanted, found), counts[0] / counts[1]
 
 
 def _reasons(network: nn.Module, groups: Any, inside: set[str], total: int) -> dict[str, float]:

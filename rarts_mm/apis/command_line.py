@@ -92,10 +92,10 @@ def run(main: Callable[[], object], hint: str = "") -> None:
                 main()
             wait_for_the_others()
             status = 0
-        # Every one, as this is where a process ends: SystemExit of the arguments' parser, Preempted, Stopped
-        # and KeyboardInterrupt are no Exception, and a library may have made anything of Stopped. What
-        # nobody can explain is raised again below.
-        except BaseException as error:
+        # This is where a process ends: by any error (a library may have made anything of Stopped), by
+        # SystemExit (the arguments' parser, Stopped, Preempted) or Ctrl-C. What nobody can explain is
+        # raised again below.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             status = 1
             if isinstance(error, Preempted):
                 status = PREEMPTED

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from rarts_mm.widths.running import Forward
+from rarts_mm.widths.running import Forward, call, call_with_several
 
 
 def calling(inputs: Any, forward: Forward | None = None) -> Forward:
@@ -14,15 +14,7 @@ def calling(inputs: Any, forward: Forward | None = None) -> Forward:
         return forward
     if isinstance(inputs, Mapping):
         return _with_names
-    return _with_several if isinstance(inputs, tuple | list) else _with_one
-
-
-def _with_one(network: nn.Module, inputs: Any) -> Any:
-    return network(inputs)
-
-
-def _with_several(network: nn.Module, inputs: Any) -> Any:
-    return network(*inputs)
+    return call_with_several if isinstance(inputs, tuple | list) else call
 
 
 def _with_names(network: nn.Module, inputs: Mapping[str, Any]) -> Any:

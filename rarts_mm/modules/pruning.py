@@ -16,8 +16,8 @@ from rarts_mm.widths.flow.costs import flop_cost, parameter_cost
 from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
-from rarts_mm.widths.flow.trial import relative_difference
-from rarts_mm.widths.flow.watching import masked_outputs, outputs_in
+from rarts_mm.widths.flow.trial import TOLERANCE, worst_difference
+from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names, Selection
 from rarts_mm.widths.running import (
     Forward,
@@ -28,9 +28,6 @@ from rarts_mm.widths.running import (
 
 from .files import write
 from .inputs import calling
-
-# Largest relative difference of cut and masked network that is rounding, in float64.
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -248,9 +245,9 @@ def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any, run: Forward)
     inputs = converted(inputs, torch.float64)
     wanted = masked_outputs(exact, found, cut.kept, inputs, run)
     with torch.no_grad():
-        outputs = outputs_in(run(cut_network(exact, cut), inputs))
+        outputs = outputs_in(compute(cut_network(exact, cut), inputs, run))
     same = [t.shape for t in wanted] == [t.shape for t in outputs]
-    error = relative_difference(wanted, outputs) if same else float("inf")
+    error = worst_difference(wanted, outputs) if same else float("inf")
     if not error <= TOLERANCE:
         raise ProofError(
             f"The cut {type(model).__name__} does not compute what the network with its channels at zero "

@@ -1,7 +1,6 @@
 """The proof that a sliced network computes what the masked network computes."""
 
 import copy
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ from .running import (
     evaluation_copy,
     moved,
     random_images,
+    relative_difference,
     run,
     tensors_in,
 )
@@ -245,7 +245,7 @@ def prove_equal(
                     f"{[tuple(t.shape) for t in found]} when sliced."
                 )
             outputs = len(wanted)
-            error = max(error, *map(_relative_difference, wanted, found))
+            error = max(error, *map(relative_difference, wanted, found))
         errors[dtype] = error
     proof = Proof(
         error=errors[torch.float64],
@@ -299,13 +299,3 @@ def _check_same_weights(exact: dict[str, Tensor], found: dict[str, Tensor]) -> N
                 f"{name} of the sliced network differs from the folded and sliced weights of the "
                 f"scored one by {difference.max().item():.3g}."
             )
-
-
-def _relative_difference(wanted: Tensor, found: Tensor) -> float:
-    difference = (wanted - found).abs().max().item()
-    scale = wanted.abs().max().item()
-    if not math.isfinite(difference) or not math.isfinite(scale):
-        return math.inf
-    if scale == 0:
-        return 0.0 if difference == 0 else math.inf
-    return difference / scale

@@ -1,6 +1,7 @@
 """Running parts of networks on random inputs, as proofs do."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -127,3 +128,14 @@ def converted(item: Any, dtype: torch.dtype) -> Any:
     if isinstance(item, list | tuple):
         return type(item)(converted(value, dtype) for value in item)
     return item
+
+
+def relative_difference(wanted: Tensor, found: Tensor) -> float:
+    """max |difference| / max |wanted|; infinite where one is no number."""
+    difference = (wanted - found).abs().max().item()
+    scale = wanted.abs().max().item()
+    if not math.isfinite(difference) or not math.isfinite(scale):
+        return math.inf
+    if scale == 0:
+        return 0.0 if difference == 0 else math.inf
+    return difference / scale

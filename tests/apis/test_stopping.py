@@ -50,8 +50,8 @@ def _swallow(**_) -> None:
         try:
             print("swallowing", flush=True)
             time.sleep(60)
-        # What the test is about: code of others that swallows SystemExit as well.
-        except BaseException:
+        # What the test is about: code of others that swallows the wish to stop.
+        except stopping.Stopped:
             continue
 
 

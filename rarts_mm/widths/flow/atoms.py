@@ -1,6 +1,6 @@
 """Atoms: index i of dimension d of a parameter, and which of them can only go together."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,11 +84,6 @@ class Atoms:
             np.minimum.at(self._parent, b, a)
             np.logical_or.at(self._stays, self._roots(a), self._stays[b])
 
-    def unite_all(self, labels: Tensor) -> None:
-        """Let all of these atoms be of one class."""
-        flat = labels.reshape(-1)
-        self.unite(flat[:1], flat)
-
     def freeze(self, labels: Tensor, reason: str) -> None:
         """These atoms stay, and so do their classes; the first reason is kept."""
         there = np.zeros(len(self), dtype=bool)
@@ -118,10 +113,6 @@ class Atoms:
     def all_roots(self) -> np.ndarray:
         """(number of atoms,) the root of each."""
         return self._roots(np.arange(len(self._parent), dtype=np.int64))
-
-    def places_of(self, name: str) -> Iterator[Place]:
-        """The places of a parameter."""
-        return (place for place in self.places if place.name == name)
 
     def _roots(self, labels: np.ndarray) -> np.ndarray:
         found = self._parent[labels]

@@ -43,7 +43,7 @@ def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
                 if tensor is None or id(tensor) not in names:
                     continue
                 name = names[id(tensor)]
-                cuts = {dim: index for (n, dim), index in left.items() if n == name}
+                cuts = left.get(name)
                 if not cuts:
                     continue
                 if id(tensor) not in done:
@@ -83,8 +83,8 @@ def _multiply(layer: nn.Module, group: ChannelGroup, factor: Factor, width: int)
                 tensor[rows] *= (width / group.size) ** 0.5
 
 
-def _left(cut: Cut, network: nn.Module) -> dict[tuple[str, int], Tensor]:
-    """(parameter, dimension) -> the indices that stay, for all that get shorter."""
+def _left(cut: Cut, network: nn.Module) -> dict[str, dict[int, Tensor]]:
+    """Parameter -> dimension -> the indices that stay, for all that get shorter."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     gone: dict[tuple[str, int], Tensor] = {}
     for name, group in cut.groups.items():
@@ -94,7 +94,10 @@ def _left(cut: Cut, network: nn.Module) -> dict[tuple[str, int], Tensor]:
             size = tensors[key[0]].shape[key[1]]
             gone.setdefault(key, torch.zeros(size, dtype=torch.bool))
             gone[key][where[out].flatten()] = True
-    return {key: (~mask).nonzero().flatten() for key, mask in gone.items()}
+    left: dict[str, dict[int, Tensor]] = {}
+    for (name, dim), mask in gone.items():
+        left.setdefault(name, {})[dim] = (~mask).nonzero().flatten()
+    return left
 
 
 def _selected(tensor: Tensor, cuts: Mapping[int, Tensor]) -> Tensor:

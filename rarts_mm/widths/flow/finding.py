@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..running import Forward, call, converted, evaluation_copy
+from ..running import Forward, converted, evaluation_copy
 from .groups import ALONE, UNREAD, ChannelGroup, Frozen, Groups
 from .hosts import free_hosts
 from .rules import RULES, fallback
 from .tracing import Tracer
 from .trial import try_groups
 from .uneven import make_uneven
-from .watching import outputs_in, watch
+from .watching import compute, outputs_in, watch
 
 
 def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None) -> Groups:
@@ -47,7 +47,7 @@ def _uneven(network: nn.Module, inputs: Any, forward: Forward | None) -> nn.Modu
     other = make_uneven(copy.deepcopy(network))
     try:
         with torch.no_grad():
-            outputs = outputs_in((forward or call)(other, inputs))
+            outputs = outputs_in(compute(other, inputs, forward))
     # Code may look at values, which are others now.
     except (RuntimeError, ValueError, IndexError, AssertionError):
         return network

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..running import Forward, call
+from ..running import Forward, relative_difference
 from .cutting import cut_network
 from .groups import ChannelGroup, Factor, Groups, Number
 from .record import Cut
-from .watching import masked_outputs, outputs_in
+from .watching import compute, masked_outputs, outputs_in
 
 # Largest max |difference| / max |reference| that is rounding, in float64.
 TOLERANCE = 1e-11
@@ -96,7 +96,7 @@ class _Trial:
         self, network: nn.Module, groups: Groups, inputs: Any, forward: Forward | None
     ) -> None:
         self.network, self.groups = network, groups
-        self.inputs, self.forward = inputs, forward or call
+        self.inputs, self.forward = inputs, forward
         self._wanted: dict[tuple[str, ...], list[Tensor]] = {}
         self._hopeless: set[str] = set()
 
@@ -120,7 +120,7 @@ class _Trial:
         wanted = self._wanted[names]
         if [t.shape for t in wanted] != [t.shape for t in found]:
             return "its outputs have other shapes"
-        error = relative_difference(wanted, found)
+        error = worst_difference(wanted, found)
         return None if error <= TOLERANCE else f"its outputs differ by {error:.1e}"
 
     def repair(self, name: str, where: str, exactly: bool = False) -> bool:
@@ -214,7 +214,7 @@ class _Trial:
             module.register_forward_hook(leave)
         try:
             with torch.no_grad():
-                return None, outputs_in(self.forward(smaller, self.inputs))
+                return None, outputs_in(compute(smaller, self.inputs, self.forward))
         except _FAILS as error:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
@@ -309,22 +309,12 @@ def _alike(
     return tuple(found)
 
 
-def relative_difference(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """max |difference| / max |wanted|, the worst of all pairs; infinite where one is no number.
-
-    What is no number with a point has to be equal.
-    """
-    worst = 0.0
+def worst_difference(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The largest relative difference of all pairs; what is no number with a point has to be equal."""
+    errors = [0.0]
     for a, b in zip(wanted, found, strict=True):
-        if not a.numel():
-            continue
         if not (a.is_floating_point() or a.is_complex()):
-            worst = worst if torch.equal(a, b) else float("inf")
-            continue
-        difference, scale = (a - b).abs().max().item(), a.abs().max().item()
-        if difference != difference or scale != scale:
-            return float("inf")
-        worst = max(
-            worst, difference / scale if scale else (0.0 if difference == 0 else float("inf"))
-        )
-    return worst
+            errors.append(0.0 if torch.equal(a, b) else float("inf"))
+        elif a.numel():
+            errors.append(relative_difference(a, b))
+    return max(errors)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..running import Forward, call
 from .groups import Groups
@@ -31,6 +32,15 @@ def outputs_in(outputs: Any, seen: frozenset[int] = frozenset()) -> list[Tensor]
     return [tensor for output in outputs for tensor in outputs_in(output, seen)]
 
 
+def compute(network: nn.Module, inputs: Any, forward: Forward | None) -> Any:
+    """Run a network on a copy of an example, as some work in place."""
+
+    def copied(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, Tensor) else value
+
+    return (forward or call)(network, tree_map(copied, inputs))
+
+
 def watch(
     tracer: Tracer,
     network: nn.Module,
@@ -48,7 +58,8 @@ def watch(
     """
     try:
         with tracer.running():
-            outputs = (forward or call)(network, inputs)
+            outputs = compute(network, inputs, forward)
+    # What runs here is the user's own code.
     except Exception as error:
         at = f" in {tracer.failed_in}" if tracer.failed_in else ""
         raise FlowError(

@@ -123,9 +123,9 @@ def deformable(call: Call) -> None:
     groups = channels // args["weight"].shape[1]
     if args.get("offset_groups", 1) > 1:
         # Each has a share of the channels.
-        vector, _ = call.vector(args["input"], 1)
-        if vector is not None:
-            parts = vector.view(args["offset_groups"], -1)
+        atoms, _ = call.vector(args["input"], 1)
+        if atoms is not None:
+            parts = atoms.view(args["offset_groups"], -1)
             call.unite(parts[:1], parts, "")
     connect(call, args["input"], args["weight"], args["bias"], groups, False)
 
