@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 STEPS = 15
-WAYS = {"OpenMP's default": None, "rarts_mm's": "10000"}
+WAYS = {"OpenMP's default": None, "rarts_mm's": "100000"}
 
 
 def step_time() -> float:

@@ -7,9 +7,10 @@ Its number of spins is read when the library is loaded, which importing torch do
 
 import os
 
-# On two cores as fast as the default on an idle machine, twice as fast with one busy process beside it
+# On two cores as fast as the default on an idle machine, twice as fast with one busy process beside it;
+# fewer spins win more there and lose up to a fifth where nothing else runs
 # (benchmarks/waiting_threads.py).
-SPINS = 10_000
+SPINS = 100_000
 
 
 def spin_shortly() -> None:
