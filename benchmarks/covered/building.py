@@ -41,44 +41,10 @@ def _detector(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
     from mmengine.registry import init_default_scope
 
     from rarts_mm.registry import MODELS
+    from rarts_mm.widths.flow.detectors import run_whole, with_visible_operators
     from rarts_mm.widths.pruned import without_pretrained
 
     init_default_scope("mmdet")
     cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / name)
     model = MODELS.build(ConfigDict(without_pretrained(cfg.model.to_dict())))
-    for module in model.modules():
-        if type(module).__name__ == "RoIAlign":
-            # Torch's own, which a dispatcher sees.
-            module.use_torchvision = True
-    return model, run_detector
-
-
-def run_detector(model: nn.Module, images: Tensor) -> list:
-    """All that a detector computes from images; a two-stage one's heads on fixed boxes."""
-    from rarts_mm.analysis.samples import detection_sample
-
-    height, width = images.shape[-2:]
-    head = getattr(model, "roi_head", None)
-    if head is None:
-        samples = [detection_sample(height, width) for _ in images]
-        return model(images, samples, mode="tensor")
-    features = model.extract_feat(images)
-    out = [model.rpn_head(features)] if model.with_rpn else []
-    stages = [(i,) for i in range(head.num_stages)] if hasattr(head, "num_stages") else [()]
-    boxes = _boxes(len(images), height, width).to(images)
-    for stage in stages:
-        if head.with_bbox:
-            out.append(list(head._bbox_forward(*stage, features, boxes).values()))
-        if head.with_mask:
-            out.append(list(head._mask_forward(*stage, features, boxes).values()))
-    return out
-
-
-def _boxes(batch: int, height: int, width: int, number: int = 12) -> Tensor:
-    """(batch * number, 5): image, x1, y1, x2, y2; of all sizes, so that every level is read."""
-    generator = torch.Generator().manual_seed(0)
-    corner = 0.5 * torch.rand(batch * number, 2, generator=generator)
-    extent = (0.05 + 0.45 * torch.rand(batch * number, 2, generator=generator)).square() + 0.02
-    scale = torch.tensor([width, height])
-    image = torch.arange(batch).repeat_interleave(number)[:, None].float()
-    return torch.cat([image, corner * scale, (corner + extent) * scale], 1)
+    return with_visible_operators(model), run_whole

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from rarts_mm.samples import detection_sample, image_channels
+
 from .evaluating import evaluating
-from .samples import detection_sample, image_channels
 from .stand_ins import put_stand_ins
 
 # The whole model, in Complexity's tables.

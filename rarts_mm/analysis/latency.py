@@ -13,8 +13,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
+from rarts_mm.samples import detection_sample, image_channels, synthetic_image
+
 from .evaluating import evaluating
-from .samples import detection_sample, image_channels, synthetic_image
 
 
 @dataclass(frozen=True)

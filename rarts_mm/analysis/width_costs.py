@@ -6,6 +6,8 @@ from functools import cached_property
 from torch import nn
 
 from rarts_mm.widths.budgets import WidthCost, touched_parameters
+from rarts_mm.widths.flow.attached import attached
+from rarts_mm.widths.flow.costs import flop_cost, parameter_cost
 from rarts_mm.widths.scores import Site, scored_sites
 from rarts_mm.widths.sharing import Sharing
 
@@ -28,6 +30,9 @@ class WidthCosts:
 
     def parameters(self, of: str = WHOLE) -> WidthCost:
         """Parameters of a part, given by its path; the whole network by default."""
+        groups = attached(self.network)
+        if groups is not None:
+            return parameter_cost(self.network, groups, lambda name: _inside(name, of))
         terms = defaultdict(float)
         # Shared parameters are counted once.
         for name, parameter in self.network.named_parameters():
@@ -50,6 +55,10 @@ class WidthCosts:
         """
         if size not in self._flops:
             self._flops[size] = _own(count_flops(self.network, size).flops)
+        groups = attached(self.network)
+        if groups is not None:
+            counts = {p: n for p, n in self._flops[size].items() if _inside(p, of)}
+            return flop_cost(groups, counts)
         # A host that stands at several places is counted under any of them.
         sharing = Sharing(self.network)
         attentions = {

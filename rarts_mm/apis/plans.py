@@ -155,6 +155,7 @@ class _Planner:
             round_to=how.round_to,
             scope=how.scope,
             kinds={unit.name: unit.kind for unit in self.units},
+            multiples={unit.name: unit.multiple for unit in self.units},
         )
         if target.quantity == SCORES:
             return rank_scores(values, target.amount, **settings)

@@ -18,7 +18,9 @@ from rarts_mm.files import digest, write_text, written_whole
 from rarts_mm.locks import LOCK, locked
 from rarts_mm.temporary import remove_abandoned
 from rarts_mm.widths import Proof, Unit, prove_slicing, pruned_config, slice_network
+from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.pruned import without_pretrained
+from rarts_mm.widths.slicing import group_cut
 from rarts_mm.widths.unit import SELECTION
 
 from .config_files import config_text
@@ -219,14 +221,15 @@ def _texts(search: Search, plan: Plan, extras: Extras, source: dict) -> dict[str
     """The configs to write, as text by file name, ``pruned.py`` last; each works beside itself."""
     units, _ = search.model.space.units(search.network)
     selections = {unit.name for unit in units if unit.kind == SELECTION}
-    pruned = finetune_config(search.cfg, plan.kept, selections)
+    cut = group_cut(search.network, plan.kept)
+    pruned = finetune_config(search.cfg, plan.kept, selections, cut)
     start = dict(load_from="pruned.pth")
     configs = {}
     if extras.distill is not None:
         taught = distill_config(pruned, *extras.distill)
         configs["distill.py"] = taught, dict(start, work_dir="distill")
     if extras.scratch:
-        fresh = scratch_config(search.cfg, plan.kept, selections)
+        fresh = scratch_config(search.cfg, plan.kept, selections, cut)
         configs["scratch.py"] = fresh, dict(work_dir="scratch")
     configs["pruned.py"] = pruned, dict(start, work_dir="finetune")
     texts = {}
@@ -276,7 +279,10 @@ def _prune_one(
 
 
 def finetune_config(
-    search: Config, kept: dict[str, Tensor], selections: Collection[str] = ()
+    search: Config,
+    kept: dict[str, Tensor],
+    selections: Collection[str] = (),
+    cut: Cut | None = None,
 ) -> Config:
     """The self-contained config that builds, fine-tunes and tests a pruned model.
 
@@ -284,12 +290,15 @@ def finetune_config(
     """
     cfg = plain_config(search, "finetune")
     refuse_endless(cfg, "finetune")
-    cfg.model = pruned_config(cfg.model.to_dict(), kept, selections)
+    cfg.model = pruned_config(cfg.model.to_dict(), kept, selections, cut)
     return cfg
 
 
 def scratch_config(
-    search: Config, kept: dict[str, Tensor], selections: Collection[str] = ()
+    search: Config,
+    kept: dict[str, Tensor],
+    selections: Collection[str] = (),
+    cut: Cut | None = None,
 ) -> Config:
     """The config that trains a pruned model's architecture from random weights.
 
@@ -310,7 +319,7 @@ def scratch_config(
             f"are; add --cfg-options {options}"
         )
     model = without_pretrained(cfg.model.to_dict())
-    cfg.model = pruned_config(model, kept, selections)
+    cfg.model = pruned_config(model, kept, selections, cut)
     cfg.load_from = None
     return cfg
 

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from rarts_mm.widths import rank_scores
 from rarts_mm.widths.budgets import WidthCost, keep_within
 from rarts_mm.widths.flow import Groups, find_groups
+from rarts_mm.widths.flow.choosing import leave_out
 from rarts_mm.widths.flow.costs import flop_cost, parameter_cost
 from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.trial import TOLERANCE, worst_difference
 from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
-from rarts_mm.widths.naming import EVERYWHERE, Names, Selection
+from rarts_mm.widths.naming import EVERYWHERE, Names
 from rarts_mm.widths.running import (
     Forward,
     ProofError,
@@ -110,7 +111,7 @@ def groups(
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
     found = find_groups(model, example_inputs, calling(example_inputs, forward))
-    _leave_out(model, found, include, exclude)
+    leave_out(model, found, include, exclude)
     return found
 
 
@@ -178,23 +179,6 @@ def prune(
     return Smaller(
         smaller, found, kept, error, count, (costs["flops"].whole, costs["flops"](widths)), cut
     )
-
-
-def _leave_out(model: nn.Module, found: Groups, include: Names, exclude: Names) -> None:
-    """Freeze the groups that no layer of ``include`` writes, or that change one of ``exclude``."""
-    written = {name: {name, *group.writers(model)} for name, group in found.groups.items()}
-    changed = {
-        name: {name, *(parameter.rpartition(".")[0] for parameter in group.parameters)}
-        for name, group in found.groups.items()
-    }
-    chosen = Selection(model, include)
-    chosen.check([each for names in written.values() for each in names])
-    left_out = [n for n, names in written.items() if not any(each in chosen for each in names)]
-    if exclude:
-        spared = Selection(model, exclude)
-        spared.check([each for names in changed.values() for each in names])
-        left_out += [n for n, names in changed.items() if any(each in spared for each in names)]
-    found.freeze(list(dict.fromkeys(left_out)), "it was not asked for (include, exclude)")
 
 
 def _choose(

@@ -12,12 +12,13 @@ from .pruned import PrunedModel, pruned_config
 from .ranking import rank_scores
 from .scores import bind_scores, find_uncovered, find_units, insert_scores, scores_of
 from .slicing import slice_network
-from .spaces import BatchNormSpace, LiteralSpace, WidthSpace
+from .spaces import BatchNormSpace, ChannelSpace, LiteralSpace, WidthSpace
 from .unit import LeftOut, Unit
 
 __all__ = [
     "CRITERIA",
     "BatchNormSpace",
+    "ChannelSpace",
     "LeftOut",
     "LiteralSpace",
     "Proof",

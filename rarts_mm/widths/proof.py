@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .flow.attached import attached
+from .flow.detectors import run_whole
 from .kept import Kept
 from .masking import masked
 from .running import (
@@ -102,6 +104,8 @@ def prove_slicing(
     check_ties(scored, sliced)
     if forward is not None:
         return _prove_part(scored, kept, sliced, tolerance, sizes, "", forward, None)
+    if attached(scored) is not None:
+        return _prove_part(scored, kept, sliced, tolerance, sizes, "", run_whole, None)
     sites = scored_sites(scored)
     heads = _heads(scored, sites)
     proofs = []

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from rarts_mm.registry import MODELS
 
+from .flow.cutting import cut_network
+from .flow.record import Cut
 from .index_text import read_indices, write_indices
 from .kept import Kept
+from .layers.strict_loading import require_widths
 from .scores import EVERYWHERE, check_names, locate
 from .slicing import slice_site
 
@@ -18,7 +21,12 @@ TYPE = "rarts_mm.PrunedModel"
 
 
 @MODELS.register_module()
-def PrunedModel(of: str | type, widths: Mapping[str, int | str], **cfg: Any) -> nn.Module:
+def PrunedModel(
+    of: str | type,
+    widths: Mapping[str, int | str] | None = None,
+    channels: Sequence[Mapping[str, Any]] = (),
+    **cfg: Any,
+) -> nn.Module:
     """Build a model with the layers of a pruned one.
 
     .. code-block:: python
@@ -34,6 +42,9 @@ def PrunedModel(of: str | type, widths: Mapping[str, int | str], **cfg: Any) -> 
         of: Type of the base model, looked up in the default scope.
         widths: Unit name -> dimensions kept; units that are not named stay as they are. Units that
             select channels of a wider map name them, as in ``'0-4,7,12-15'``.
+        channels: What was cut by groups of channels of the whole network, one pruning after the other
+            (:class:`~rarts_mm.widths.flow.record.Cut`): sizes and places, so that nothing has to be
+            analysed to build the layers.
         **cfg: The base model's arguments.
 
     Returns:
@@ -42,9 +53,22 @@ def PrunedModel(of: str | type, widths: Mapping[str, int | str], **cfg: Any) -> 
 
     Raises:
         ValueError: ``widths`` names a unit that the model does not have, a width that is not a whole
-            number from 1 to the unit's size, or dimensions that are not among the unit's.
+            number from 1 to the unit's size, or dimensions that are not among the unit's; ``channels``
+            has layers that the model does not have, or in other sizes.
     """
     network = MODELS.build(dict(type=of, **cfg))
+    if widths:
+        network = _narrowed(network, widths)
+    cuts = [Cut.from_dict(each) for each in channels]
+    for cut in cuts:
+        cut.check(network)
+        network = cut_network(network, cut)
+    if cuts:
+        require_widths(network, cuts)
+    return network
+
+
+def _narrowed(network: nn.Module, widths: Mapping[str, int | str]) -> nn.Module:
     found, left_out = locate(network, EVERYWHERE)
     sites = {site.unit.name: site for site in found}
     if unknown := [name for name in widths if name not in sites]:
@@ -74,7 +98,10 @@ def _indices(name: str, width: int | str, size: int) -> Tensor:
 
 
 def pruned_config(
-    model: Mapping[str, Any], kept: Kept, selections: Collection[str] = ()
+    model: Mapping[str, Any],
+    kept: Kept,
+    selections: Collection[str] = (),
+    cut: Cut | None = None,
 ) -> dict[str, Any]:
     """The config of a pruned model.
 
@@ -86,14 +113,34 @@ def pruned_config(
         kept: Unit name -> indices of the dimensions to keep.
         selections: The units among them that select channels of a wider map. Which they read is part
             of the architecture, so the config names them.
+        cut: What the units are if they are groups of channels.
 
     Returns:
-        ``dict(type='rarts_mm.PrunedModel', of=..., widths=..., everything else as in model)``.
+        ``dict(type='rarts_mm.PrunedModel', of=..., widths=..., everything else as in model)``, with
+        ``channels=`` for groups of channels.
+
+    Raises:
+        ValueError: Single layers are cut of a model that has been cut as a whole.
     """
     rest = copy.deepcopy(dict(model))
-    of, widths = rest.pop("type"), {}
+    of, widths, channels = rest.pop("type"), {}, []
     if of in (TYPE, "PrunedModel", PrunedModel):
-        of, widths = rest.pop("of"), dict(rest.pop("widths"))
+        of, widths = rest.pop("of"), dict(rest.pop("widths", None) or {})
+        channels = list(rest.pop("channels", ()))
+    if cut is None and channels:
+        raise ValueError(
+            "the model was pruned as a whole (model.channels), and its layers cannot be cut one by one "
+            "after that; search it with space=dict(type='ChannelSpace')"
+        )
+    if cut is not None:
+        before = {"widths": widths} if widths else {}
+        return dict(
+            type=TYPE,
+            of=of,
+            **before,
+            channels=[*channels, cut.to_dict()],
+            **without_pretrained(rest),
+        )
     for name, indices in kept.items():
         chosen = [int(i) for i in indices]
         if name in selections:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from rarts_mm.registry import ADAPTERS
 
-from . import adapters  # noqa: F401  (registers them)
+from . import adapters
 from .adapters.base import WidthAdapter
+from .flow.attached import attached
 from .naming import EVERYWHERE, Names, Selection, nearest
 from .outside import read_outside
 from .sharing import Sharing
@@ -201,6 +202,9 @@ def find_uncovered(
 def _claims(network: nn.Module) -> Iterator[tuple[str, str, nn.Module, WidthAdapter]]:
     """Name, path, host and adapter of all units, also of those that have to be left out."""
     known = [adapter() for adapter in ADAPTERS.module_dict.values()]
+    if attached(network) is not None:
+        # Found by running the whole of it: what the classes of its layers say is in there.
+        known = [adapter for adapter in known if isinstance(adapter, adapters.GroupAdapter)]
     for path, module in network.named_modules():
         for adapter in known:
             if adapter.takes(module, path, network):

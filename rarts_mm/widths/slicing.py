@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from .adapters.base import replace_submodule
+from .flow.attached import attached, detach
+from .flow.cutting import cut_network
+from .flow.record import Cut
+from .flow.scoring import fold_scores, norm_channels, scored_norms
 from .kept import Kept, check_kept
-from .scores import Site, check_scores, scored_sites
+from .scores import Site, bind_scores, check_scores, scored_sites
 
 
 def slice_network(
@@ -37,8 +41,31 @@ def slice_network(
     if alphas is None:
         alphas = {site.unit.name: site.adapter.alpha(site.host) for site in sites}
     check_scores(alphas, sites)
+    if attached(network) is not None:
+        bind_scores(network, alphas)
+        return cut_groups(network, kept)
     for site in sites:
         network = slice_site(network, site, kept[site.unit.name], alphas[site.unit.name])
+    return network
+
+
+def group_cut(network: nn.Module, kept: Mapping[str, Tensor]) -> Cut | None:
+    """What slicing cuts of a network whose scores are on groups of channels; None of another network."""
+    groups = attached(network)
+    if groups is None:
+        return None
+    return Cut.of(groups, kept, scored_norms(network))
+
+
+def cut_groups(network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
+    """Slice a network whose scores are on groups of channels, all of them at once, in place."""
+    groups, cut = attached(network), group_cut(network, kept)
+    scales = fold_scores(network)
+    network = cut_network(network, cut)
+    left = norm_channels(groups, kept, scales)
+    for path, scale in scales.items():
+        network.get_submodule(path).input_scale.copy_(scale[left[path]])
+    detach(network)
     return network
 
 

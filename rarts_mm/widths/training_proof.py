@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .flow.attached import attached
 from .running import Forward, ProofError, call, converted, evaluation_copy, tensors_in
 from .scores import Site, scored_sites
-from .slicing import slice_site
+from .slicing import slice_network, slice_site
 
 # Gradients below this share of the network's largest are rounding: that of a bias before a batch
 # norm is zero.
@@ -118,6 +119,8 @@ def _step(network: nn.Module, item: Any, forward: Forward | None) -> bool:
 
 def _sliced(network: nn.Module, sites: Iterable[Site], kept: Mapping[str, Tensor]) -> nn.Module:
     """``network``, a copy of the one that the sites are of with other weights, cut as that would be."""
+    if attached(network) is not None:
+        return slice_network(network, kept)
     for site in sites:
         indices = torch.as_tensor(kept[site.unit.name])
         network = slice_site(network, site, indices, site.adapter.alpha(site.host))

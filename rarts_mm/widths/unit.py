@@ -24,6 +24,7 @@ class Unit:
             read it; a weight between two units counts for both.
         operations_per_score: Multiply-adds per position (token, pixel of the map that is written) that
             go when one dimension goes.
+        multiple: How much wider a layer becomes with each dimension; ``--round-to`` is about the layer.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Unit:
     size: int
     parameters_per_score: int
     operations_per_score: int
+    multiple: int = 1
 
     @property
     def stage(self) -> str:

@@ -11,6 +11,7 @@ from .chains import ChainAdapter
 from .channels import ChannelAdapter, Channels
 from .convnext import ConvNeXtAdapter
 from .ffn import FFNAdapter
+from .group import GroupAdapter
 from .heads import BoxHeadAdapter, MaskHeadAdapter, RetinaAdapter, RPNAdapter
 from .inverted_residual import InvertedResidualAdapter, MobileNetV2Adapter
 from .necks import FPNAdapter
@@ -38,6 +39,7 @@ __all__ = [
     "FFNAdapter",
     "FPNAdapter",
     "FusedAttentionAdapter",
+    "GroupAdapter",
     "InvertedResidualAdapter",
     "LinearPairAdapter",
     "MaskHeadAdapter",

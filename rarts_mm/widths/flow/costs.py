@@ -1,7 +1,7 @@
 """What a network's channels cost: parameters and multiply-adds as polynomials in the groups' widths."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +13,47 @@ PARAMETERS = "parameters"
 FLOPS = "FLOPs"
 
 
-def parameter_cost(network: nn.Module, groups: Groups) -> WidthCost:
+def parameter_cost(
+    network: nn.Module, groups: Groups, part: Callable[[str], bool] | None = None
+) -> WidthCost:
     """The parameters, those that have several names once.
 
     Args:
         network: the network that ``groups`` was found in.
+        part: whether a parameter, by its name, is counted; all by default.
     """
     group_of = _group_of(groups)
     terms: dict[tuple[str, ...], float] = defaultdict(float)
     for name, parameter in network.named_parameters():
+        if part is not None and not part(name):
+            continue
         places = [groups.places.get((name, dim)) for dim in range(parameter.dim())]
         vectors = [torch.arange(place.start, place.start + place.size) for place in places if place]
         _add(terms, parameter.numel(), vectors, group_of, groups)
     return WidthCost(groups.sizes, terms, PARAMETERS)
 
 
-def flop_cost(groups: Groups) -> WidthCost:
-    """The multiply-adds of convolutions, linear layers and products of activations in the example's run."""
+def flop_cost(groups: Groups, counts: Mapping[str, int] | None = None) -> WidthCost:
+    """The multiply-adds of convolutions, linear layers and products of activations in the example's run.
+
+    Args:
+        counts: path of a module -> its own multiply-adds in another run, of images of another size; they
+            go to the module's products in proportion. Modules that are not in it are not counted.
+    """
     group_of = _group_of(groups)
     terms: dict[tuple[str, ...], float] = defaultdict(float)
+    whole: dict[str, int] = defaultdict(int)
     for product in groups.products:
-        _add(terms, product.count, product.vectors, group_of, groups)
+        whole[product.where] += product.count
+    for product in groups.products:
+        factor = 1.0
+        if counts is not None:
+            factor = counts.get(product.where, 0) / max(whole[product.where], 1)
+        _add(terms, product.count * factor, product.vectors, group_of, groups)
+    for path, count in (counts or {}).items():
+        # What the example did not run.
+        if path not in whole:
+            terms[()] += count
     return WidthCost(groups.sizes, terms, FLOPS)
 
 

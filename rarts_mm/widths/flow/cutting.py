@@ -53,8 +53,11 @@ def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
                 store[key] = done[id(tensor)]
                 if path in cut.norms:
                     norm = next(iter(cuts.values()))
+        if norm is None and path in cut.scaled:
+            # Nothing of it goes, but the scores stay.
+            norm = torch.arange(before[0], device=module.weight.device)
         if norm is not None:
-            _replace(network, module, sliced_norm(module, norm, before[0]))
+            _replace(network, module, sliced_norm(module, norm, before[0], path in cut.scaled))
         else:
             _adapt(module, before)
     for name, group in cut.groups.items():

@@ -13,13 +13,16 @@ from ..running import Forward, converted, evaluation_copy
 from .groups import ALONE, UNREAD, ChannelGroup, Frozen, Groups
 from .hosts import free_hosts
 from .rules import RULES, fallback
+from .scoring import keep_scorable
 from .tracing import Tracer
 from .trial import try_groups
 from .uneven import make_uneven
 from .watching import compute, outputs_in, watch
 
 
-def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None) -> Groups:
+def find_groups(
+    network: nn.Module, inputs: Any, forward: Forward | None = None, scored: bool = False
+) -> Groups:
     """Run a network once and find the groups of channels that can be cut.
 
     Each of them is then cut on trial and compared with the network in which its channels are zero: what
@@ -29,6 +32,7 @@ def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None)
         network: any network; it is not changed.
         inputs: an example, as small as the network accepts.
         forward: ``forward(network, inputs)``; ``network(inputs)`` by default.
+        scored: whether the groups are to carry scores; those that cannot are frozen then.
 
     Raises:
         FlowError: the network does not run on the example.
@@ -38,7 +42,10 @@ def find_groups(network: nn.Module, inputs: Any, forward: Forward | None = None)
     tracer = Tracer(exact, RULES, fallback)
     watch(tracer, exact, inputs, forward)
     groups = _collected(tracer, exact)
-    try_groups(_uneven(exact, inputs, forward), groups, inputs, forward)
+    uneven = _uneven(exact, inputs, forward)
+    try_groups(uneven, groups, inputs, forward)
+    if scored and groups.groups:
+        keep_scorable(uneven, groups, inputs, forward)
     return groups
 
 

@@ -124,6 +124,8 @@ class Groups:
     atoms: Atoms = field(repr=False)
     places: dict[tuple[str, int], Place] = field(repr=False)
     products: list[Product] = field(repr=False)
+    # Groups whose scores stand behind the layers that write them (widths/flow/scoring.py).
+    written_scores: set[str] = field(default_factory=set, repr=False)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What a cut network needs to be built again, without running an analysis: as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,24 @@ class Cut:
         groups: group -> the group, of those that get smaller.
         kept: group -> sorted indices of the channels that stay.
         norms: paths of the norms over channels.
+        scaled: those among them that multiply their inputs by numbers of their own, which were scores.
     """
 
     groups: Mapping[str, ChannelGroup]
     kept: Mapping[str, Tensor]
     norms: frozenset[str]
+    scaled: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, groups: Groups, kept: Mapping[str, Tensor]) -> "Cut":
+    def of(cls, groups: Groups, kept: Mapping[str, Tensor], scaled: Iterable[str] = ()) -> "Cut":
         """The part of ``groups`` that ``kept`` makes smaller."""
         smaller = {n: k for n, k in kept.items() if len(k) < groups.groups[n].size}
-        return cls({name: groups.groups[name] for name in smaller}, smaller, groups.norms)
+        return cls(
+            {name: groups.groups[name] for name in smaller},
+            smaller,
+            groups.norms,
+            frozenset(scaled),
+        )
 
     @property
     def parameters(self) -> frozenset[str]:
@@ -50,7 +57,8 @@ class Cut:
                 factors=[list(factor) for factor in group.factors],
             )
         owners = {name.rpartition(".")[0] for name in self.parameters}
-        return dict(format=FORMAT, groups=groups, norms=sorted(self.norms & owners))
+        content = dict(format=FORMAT, groups=groups, norms=sorted(self.norms & owners))
+        return content | ({"scaled": sorted(self.scaled)} if self.scaled else {})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Cut":
@@ -75,7 +83,8 @@ class Cut:
                 if not indices or indices != sorted(set(indices)) or indices[-1] >= size:
                     raise ValueError(f"kept={entry['kept']!r} are no channels of {size}")
                 kept[name] = torch.tensor(indices)
-            return cls(groups, kept, frozenset(content["norms"]))
+            scaled = frozenset(content.get("scaled", ()))
+            return cls(groups, kept, frozenset(content["norms"]), scaled)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"no record of a cut network: {error}") from error
 

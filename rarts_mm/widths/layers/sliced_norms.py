@@ -44,6 +44,10 @@ class SlicedLayerNorm(StrictWidths, nn.LayerNorm):
         original: channels before.
         dim: the dimension of the input that they lie along.
         eps, affine, bias: as in torch's.
+
+    Attributes:
+        input_scale: (width,) what the input is multiplied with: scores in front of a norm are nothing that
+            its weights could do. None where there were none.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class SlicedLayerNorm(StrictWidths, nn.LayerNorm):
         super().__init__(width, eps=eps, elementwise_affine=affine, bias=bias, device=device)
         self.original = original
         self.dim = dim
+        self.register_buffer("input_scale", None)
 
     def forward(self, x: Tensor, data_format: str | None = None) -> Tensor:
         """Normalise; ``data_format`` as MMPretrain's LayerNorm2d has it."""
@@ -68,6 +73,8 @@ class SlicedLayerNorm(StrictWidths, nn.LayerNorm):
         return self._last(x)
 
     def _last(self, x: Tensor) -> Tensor:
+        if self.input_scale is not None:
+            x = x * self.input_scale.to(x.dtype)
         share = self.normalized_shape[0] / self.original
         # The fused norm of the channels that are there, and its statistics, several times as fast as
         # torch's variance; from there to those of all channels.
@@ -116,9 +123,12 @@ class SlicedGroupNorm(StrictWidths, nn.Module):
         members = nn.functional.one_hot(torch.as_tensor(group_of), groups).float()
         # (channels, groups): sums over the channels of each group are products with it.
         self.register_buffer("members", members, persistent=False)
+        self.register_buffer("input_scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels = x.shape[:2]
+        if self.input_scale is not None:
+            x = x * self.input_scale.to(x.dtype).view(channels, *(1,) * (x.dim() - 2))
         positions = x.numel() // (batch * channels)
         # Each channel by itself first.
         y, mean, rstd = torch.native_group_norm(
@@ -147,7 +157,8 @@ class SlicedGroupNorm(StrictWidths, nn.Module):
 
 def norm_kind(module: nn.Module) -> str | None:
     """``'layer'`` or ``'group'`` for a norm over channels that can be cut, else None."""
-    name = qualified_name(type(module))
+    # With scores it is of a subclass.
+    name = qualified_name(getattr(type(module), "plain", type(module)))
     if name in LAYER_NORMS or isinstance(module, SlicedLayerNorm):
         return "layer"
     if name in GROUP_NORMS or isinstance(module, SlicedGroupNorm):
@@ -155,8 +166,13 @@ def norm_kind(module: nn.Module) -> str | None:
     return None
 
 
-def sliced_norm(norm: nn.Module, left: Tensor, size: int) -> nn.Module:
-    """The norm of the channels ``left`` of ``size``; its weight and bias are those of ``left`` already."""
+def sliced_norm(norm: nn.Module, left: Tensor, size: int, scaled: bool = False) -> nn.Module:
+    """The norm of the channels ``left`` of ``size``; its weight and bias are those of ``left`` already.
+
+    Args:
+        scaled: whether its input is multiplied by numbers of its own, ``input_scale``, (left,); ones at
+            first.
+    """
     device = norm.weight.device
     if norm_kind(norm) == "layer":
         again = isinstance(norm, SlicedLayerNorm)
@@ -177,4 +193,9 @@ def sliced_norm(norm: nn.Module, left: Tensor, size: int) -> nn.Module:
         )
         new.to(norm.weight.dtype)
     new.weight, new.bias = norm.weight, norm.bias
+    before = getattr(norm, "input_scale", None)
+    if before is not None:
+        new.input_scale = before if len(before) == len(left) else before[left]
+    elif scaled:
+        new.input_scale = torch.ones_like(norm.weight.detach())
     return new.train(norm.training)

@@ -1,6 +1,7 @@
 """Layers that insist on weights of their own width."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -55,3 +56,29 @@ def _width_message(name: str, expected: Sequence[int], found: Tensor | None) -> 
         "was not pruned). Load the checkpoint that was written beside this config, or one trained "
         "from it."
     )
+
+
+def require_widths(network: nn.Module, cuts: Sequence[Any]) -> None:
+    """Let a network that was cut by groups of channels refuse weights of other widths.
+
+    Only where it was cut: a layer with other outputs, such as a head of other classes, is new.
+
+    Args:
+        cuts: with ``groups``, each of which has ``places``: (parameter, dimension).
+    """
+    places = {place for cut in cuts for group in cut.groups.values() for place in group.places}
+
+    def check(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: object) -> None:
+        own = module.state_dict()
+        for name, dim in places:
+            found, wanted = state_dict.get(prefix + name), own.get(name)
+            if wanted is None:
+                continue
+            if (
+                found is None
+                or found.dim() != wanted.dim()
+                or found.shape[dim] != wanted.shape[dim]
+            ):
+                raise RuntimeError(_width_message(prefix + name, wanted.shape, found))
+
+    network.register_load_state_dict_pre_hook(check)
