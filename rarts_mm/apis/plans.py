@@ -14,6 +14,7 @@ from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import importance, rank_scores
 from rarts_mm.widths.budgets import WidthCost, agreement, keep_nonzero, keep_within
+from rarts_mm.widths.flow.attached import attached
 from rarts_mm.widths.naming import EVERYWHERE
 
 from .errors import UsageError
@@ -198,7 +199,9 @@ class _Planner:
     def _part(self, quantity: str) -> str:
         """What a budget of this quantity counts."""
         has_backbone = hasattr(self.network, BACKBONE)
-        if self.how.of == MODEL or (self.how.of is None and not has_backbone):
+        # Groups of channels run through all of it.
+        whole = not has_backbone or attached(self.network) is not None
+        if self.how.of == MODEL or (self.how.of is None and whole):
             return MODEL
         if not has_backbone:
             raise ValueError(

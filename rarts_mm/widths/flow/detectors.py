@@ -45,20 +45,31 @@ def run_whole(network: nn.Module, images: Tensor) -> Any:
     boxes = _boxes(len(images), *images.shape[-2:]).to(images)
     for stage in stages:
         if head.with_bbox:
-            out.append(list(head._bbox_forward(*stage, features, boxes).values()))
+            out += _predicted(head._bbox_forward(*stage, features, boxes))
         if head.with_mask:
-            out.append(list(head._mask_forward(*stage, features, boxes).values()))
+            out += _predicted(head._mask_forward(*stage, features, boxes))
     return out
 
 
+def _predicted(results: dict[str, Any]) -> list[Any]:
+    """What a head predicts, without the features that it read."""
+    return [value for name, value in results.items() if not name.endswith("_feats")]
+
+
 def _boxes(batch: int, height: int, width: int) -> Tensor:
-    """(batch * BOXES, 5): image, x1, y1, x2, y2; of all sizes, so that every level is read."""
+    """(batch * BOXES, 5): image, x1, y1, x2, y2.
+
+    From 8 pixels to a thousand, whatever the image's size, so that every level of a pyramid has some: what
+    stands in for a level without any would be run in its place.
+    """
     generator = torch.Generator().manual_seed(0)
-    corner = 0.5 * torch.rand(batch * BOXES, 2, generator=generator)
-    extent = (0.05 + 0.45 * torch.rand(batch * BOXES, 2, generator=generator)).square() + 0.02
     scale = torch.tensor([width, height])
+    corner = 0.5 * torch.rand(batch * BOXES, 2, generator=generator) * scale
+    sides = torch.logspace(3, 10, BOXES, base=2).repeat(batch)[:, None]
+    # Not squares.
+    extent = sides * (0.8 + 0.4 * torch.rand(batch * BOXES, 2, generator=generator))
     image = torch.arange(batch).repeat_interleave(BOXES)[:, None].float()
-    return torch.cat([image, corner * scale, (corner + extent) * scale], 1)
+    return torch.cat([image, corner, corner + extent], 1)
 
 
 def with_visible_operators(network: nn.Module) -> nn.Module:

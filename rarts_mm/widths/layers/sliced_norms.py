@@ -11,6 +11,7 @@ a sum of positive terms. So a norm of fewer channels that divides by the origina
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..classes import qualified_name
@@ -75,21 +76,12 @@ class SlicedLayerNorm(StrictWidths, nn.LayerNorm):
     def _last(self, x: Tensor) -> Tensor:
         if self.input_scale is not None:
             x = x * self.input_scale.to(x.dtype)
-        share = self.normalized_shape[0] / self.original
-        # The fused norm of the channels that are there, and its statistics, several times as fast as
-        # torch's variance; from there to those of all channels.
-        y, mean, rstd = torch.native_layer_norm(
-            x, self.normalized_shape, self.weight, None, self.eps
-        )
-        variance = share * (rstd.square().reciprocal() - self.eps + (1 - share) * mean.square())
-        scale = torch.rsqrt(variance + self.eps)
-        shift = (1 - share) * mean * scale
-        if self.weight is not None:
-            shift = shift * self.weight if self.bias is None else self._affine(shift)
-        return torch.addcmul(shift, y, (scale / rstd).to(y.dtype)).to(y.dtype)
-
-    def _affine(self, shift: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, shift.to(self.bias.dtype), self.weight)
+        width = self.normalized_shape[0]
+        # Back among zeros: the library's norm of all channels is faster, forth and back, than sums of ours.
+        gone = (0, self.original - width)
+        weight, bias = (None if p is None else F.pad(p, gone) for p in (self.weight, self.bias))
+        y = F.layer_norm(F.pad(x, gone), (self.original,), weight, bias, self.eps)
+        return y[..., :width]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, original={self.original}, dim={self.dim}"
@@ -120,33 +112,31 @@ class SlicedGroupNorm(StrictWidths, nn.Module):
         for name in ("weight", "bias"):
             value = torch.empty(self.num_channels, device=device) if affine else None
             self.register_parameter(name, None if value is None else nn.Parameter(value))
-        members = nn.functional.one_hot(torch.as_tensor(group_of), groups).float()
-        # (channels, groups): sums over the channels of each group are products with it.
-        self.register_buffer("members", members, persistent=False)
+        # Where each channel stands among those of before; which ones of its group are gone does not matter.
+        places, found = [], [0] * groups
+        for group in group_of:
+            places.append(group * original + found[group])
+            found[group] += 1
+        self.register_buffer("places", torch.tensor(places, device=device), persistent=False)
         self.register_buffer("input_scale", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels = x.shape[:2]
         if self.input_scale is not None:
-            x = x * self.input_scale.to(x.dtype).view(channels, *(1,) * (x.dim() - 2))
-        positions = x.numel() // (batch * channels)
-        # Each channel by itself first.
-        y, mean, rstd = torch.native_group_norm(
-            x.contiguous(), None, None, batch, channels, positions, channels, self.eps
+            x = x * self.input_scale.to(x.dtype).view(-1, *(1,) * (x.dim() - 2))
+        whole = self.num_groups * self.original
+        shape = (x.shape[0], whole, *x.shape[2:])
+        y = F.group_norm(
+            x.new_zeros(shape).index_copy(1, self.places, x),
+            self.num_groups,
+            *(self._padded(parameter, whole) for parameter in (self.weight, self.bias)),
+            self.eps,
         )
-        variance = rstd.square().reciprocal() - self.eps
-        members = self.members.to(mean.dtype)
-        mean_of = mean @ members / self.original
-        central = variance + (mean - mean_of @ members.T).square()
-        gone = 1 - members.sum(0) / self.original
-        variance_of = central @ members / self.original + gone * mean_of.square()
-        scale = torch.rsqrt(variance_of + self.eps) @ members.T
-        shift = (mean - mean_of @ members.T) * scale
-        scale = scale / rstd
-        if self.affine:
-            scale, shift = scale * self.weight, shift * self.weight + self.bias
-        shape = (batch, channels, *(1,) * (x.dim() - 2))
-        return torch.addcmul(shift.view(shape), y, scale.view(shape))
+        return y.index_select(1, self.places)
+
+    def _padded(self, parameter: Tensor | None, whole: int) -> Tensor | None:
+        if parameter is None:
+            return None
+        return parameter.new_zeros(whole).index_copy(0, self.places, parameter)
 
     def extra_repr(self) -> str:
         return (
@@ -187,7 +177,7 @@ def sliced_norm(norm: nn.Module, left: Tensor, size: int, scaled: bool = False) 
     else:
         again = isinstance(norm, SlicedGroupNorm)
         original = norm.original if again else size // norm.num_groups
-        group_of = norm.members.argmax(1) if again else torch.arange(size) // original
+        group_of = norm.places // original if again else torch.arange(size) // original
         new = SlicedGroupNorm(
             group_of[left].tolist(), norm.num_groups, original, norm.eps, device=device
         )
