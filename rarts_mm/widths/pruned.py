@@ -24,7 +24,7 @@ TYPE = "rarts_mm.PrunedModel"
 def PrunedModel(
     of: str | type,
     widths: Mapping[str, int | str] | None = None,
-    channels: Sequence[Mapping[str, Any]] = (),
+    cuts: Sequence[Mapping[str, Any]] = (),
     **cfg: Any,
 ) -> nn.Module:
     """Build a model with the layers of a pruned one.
@@ -42,7 +42,7 @@ def PrunedModel(
         of: Type of the base model, looked up in the default scope.
         widths: Unit name -> dimensions kept; units that are not named stay as they are. Units that
             select channels of a wider map name them, as in ``'0-4,7,12-15'``.
-        channels: What was cut by groups of channels of the whole network, one pruning after the other
+        cuts: What was cut by groups of channels of the whole network, one pruning after the other
             (:class:`~rarts_mm.widths.flow.record.Cut`): sizes and places, so that nothing has to be
             analysed to build the layers.
         **cfg: The base model's arguments.
@@ -53,18 +53,18 @@ def PrunedModel(
 
     Raises:
         ValueError: ``widths`` names a unit that the model does not have, a width that is not a whole
-            number from 1 to the unit's size, or dimensions that are not among the unit's; ``channels``
+            number from 1 to the unit's size, or dimensions that are not among the unit's; ``cuts``
             has layers that the model does not have, or in other sizes.
     """
     network = MODELS.build(dict(type=of, **cfg))
     if widths:
         network = _narrowed(network, widths)
-    cuts = [Cut.from_dict(each) for each in channels]
-    for cut in cuts:
+    done = [Cut.from_dict(each) for each in cuts]
+    for cut in done:
         cut.check(network)
         network = cut_network(network, cut)
-    if cuts:
-        require_widths(network, cuts)
+    if done:
+        require_widths(network, done)
     return network
 
 
@@ -117,19 +117,19 @@ def pruned_config(
 
     Returns:
         ``dict(type='rarts_mm.PrunedModel', of=..., widths=..., everything else as in model)``, with
-        ``channels=`` for groups of channels.
+        ``cuts=`` for groups of channels.
 
     Raises:
         ValueError: Single layers are cut of a model that has been cut as a whole.
     """
     rest = copy.deepcopy(dict(model))
-    of, widths, channels = rest.pop("type"), {}, []
+    of, widths, cuts = rest.pop("type"), {}, []
     if of in (TYPE, "PrunedModel", PrunedModel):
         of, widths = rest.pop("of"), dict(rest.pop("widths", None) or {})
-        channels = list(rest.pop("channels", ()))
-    if cut is None and channels:
+        cuts = list(rest.pop("cuts", ()))
+    if cut is None and cuts:
         raise ValueError(
-            "the model was pruned as a whole (model.channels), and its layers cannot be cut one by one "
+            "the model was pruned as a whole (model.cuts), and its layers cannot be cut one by one "
             "after that; search it with space=dict(type='ChannelSpace')"
         )
     if cut is not None:
@@ -138,7 +138,7 @@ def pruned_config(
             type=TYPE,
             of=of,
             **before,
-            channels=[*channels, cut.to_dict()],
+            cuts=[*cuts, cut.to_dict()],
             **without_pretrained(rest),
         )
     for name, indices in kept.items():

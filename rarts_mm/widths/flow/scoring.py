@@ -109,7 +109,9 @@ def keep_scorable(
         inputs, forward: as for :func:`~rarts_mm.widths.flow.find_groups`.
     """
     bare = [name for name in groups.groups if not score_places(network, groups, name)]
-    groups.written_scores |= set(bare)
+    # Of these it is known; the others show below.
+    attention = [name for name, group in groups.groups.items() if group.is_scaled]
+    groups.written_scores |= {*bare, *attention}
     if _scores_remove(network, groups, list(groups.groups), inputs, forward):
         return
     wrong = _wrong(network, groups, list(groups.groups), inputs, forward)

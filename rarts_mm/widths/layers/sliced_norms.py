@@ -1,11 +1,9 @@
 """Norms over channels, of which some are gone.
 
-A removed channel is zero in front of the norm. With k of d channels left, of mean and variance mu and v,
-those over all d are (the zeros counted)
-
-    mean = s mu,    variance = s (v + (1 - s) mu^2),    s = k / d,
-
-a sum of positive terms. So a norm of fewer channels that divides by the original number is exact.
+A removed channel is zero in front of the norm, and counts: mean and variance are over the original number of
+channels. So the channels are put back among zeros, normalised by the library's norm of all of them, and the
+others left out behind it. (Mean and variance of the fewer channels would do as well, but torch has no
+gradient of those that its norms return, and sums of one's own take longer.)
 """
 
 from collections.abc import Sequence
