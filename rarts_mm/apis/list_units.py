@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from rarts_mm.analysis import ResultsTable, count_parameters
 from rarts_mm.models import SearchModel
 from rarts_mm.registry import SPACES
-from rarts_mm.widths import WidthSpace, find_uncovered, find_units
+from rarts_mm.widths import ChannelSpace, WidthSpace, find_uncovered, find_units
 
 from .configs import is_search, prepare_registries, read_config
 from .errors import UsageError
@@ -62,13 +62,17 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
         raise UsageError(
             f"model.space.type={kind!r} is unknown; known are {sorted(SPACES.module_dict)}"
         )
-    if not issubclass(found, WidthSpace):
+    if not issubclass(found, WidthSpace | ChannelSpace):
         raise UsageError(f"{config} searches a {kind}, which has no widths to list")
     network = MODELS.build(model)
     # Backbones freeze stages when they are put into training mode.
     network.train()
-    units, left_out = find_units(network, _EVERYWHERE)
-    left_out = [*left_out, *find_uncovered(network)]
+    whole = issubclass(found, ChannelSpace)
+    if whole:
+        units, left_out = ChannelSpace().units(network)
+    else:
+        units, left_out = find_units(network, _EVERYWHERE)
+        left_out = [*left_out, *find_uncovered(network)]
     if not units:
         raise UsageError(
             "nothing in this network can be scored"
@@ -77,7 +81,9 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
         )
     space = SPACES.build(dict(space, type=found))
     refused = space.refusals(network) if search else {}
-    scored = {unit.name for unit in space.units(network)[0]} - refused.keys()
+    # One analysis is enough where everything is scored.
+    chosen = units if whole and not (space.include or space.exclude) else space.units(network)[0]
+    scored = {unit.name for unit in chosen} - refused.keys()
     everything = count_parameters(network)
     rows = [
         dict(
