@@ -9,6 +9,7 @@ import argparse
 import copy
 
 import torch
+from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=11)
     args = parser.parse_args()
+    MMLogger.get_instance("search_step", log_level="ERROR")
     torch.set_num_threads(args.threads)
     setting = SETTINGS[args.model]
     plain = search_config(setting, setting.size)
