@@ -62,7 +62,7 @@ def list_units(config: str | Path, options: dict | None = None) -> ResultsTable:
         raise UsageError(
             f"model.space.type={kind!r} is unknown; known are {sorted(SPACES.module_dict)}"
         )
-    if not issubclass(found, WidthSpace | ChannelSpace):
+    if not issubclass(found, WidthSpace):
         raise UsageError(f"{config} searches a {kind}, which has no widths to list")
     network = MODELS.build(model)
     # Backbones freeze stages when they are put into training mode.

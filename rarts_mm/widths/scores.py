@@ -110,7 +110,7 @@ def sites_to_score(
     if not sites:
         raise ValueError(_nothing_to_score(network, include, exclude, left_out))
     if log:
-        _log(left_out)
+        log_left_out(left_out)
     return sites
 
 
@@ -236,7 +236,7 @@ def check_names(given: Iterable[str], expected: Iterable[str], what: str) -> Non
         raise ValueError(f"There are no {what} for {_listed(missing)}.")
 
 
-def _log(left_out: Iterable[LeftOut]) -> None:
+def log_left_out(left_out: Iterable[LeftOut]) -> None:
     """A line for each reason."""
     names: dict[tuple[str, str], list[str]] = defaultdict(list)
     for layer in left_out:

@@ -70,7 +70,7 @@ def cut_groups(network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
 
 
 def slice_site(network: nn.Module, site: Site, kept: Tensor, alpha: Tensor | None) -> nn.Module:
-    """Slice one unit; see :meth:`~rarts_mm.widths.adapters.WidthAdapter.slice`."""
+    """Slice one unit; see :meth:`~rarts_mm.widths.adapters.LayerAdapter.slice`."""
     # Not site.host: an adapter of another part of the host may have replaced it.
     host = network.get_submodule(site.path)
     sliced = site.adapter.slice(host, kept, alpha)

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 def run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "coverage.py", *map(str, arguments)],
+        [sys.executable, ROOT / "benchmarks" / "cut_coverage.py", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -4,15 +4,10 @@ import json
 
 import pytest
 
-from rarts_mm.datasets import make_digits
 from tests.conftest import CONFIGS, run_tool
+from tests.digits import write_digits
 
-CONFIG = """
-_base_ = "{base}"
-train_dataloader = dict(batch_size=32, dataset=dict(data_root="{data}"))
-val_dataloader = dict(dataset=dict(data_root="{data}"))
-test_dataloader = dict(dataset=dict(data_root="{data}", data_prefix="val"))
-train_cfg = dict(max_epochs=1, val_interval=1)
+MORE = """
 model = dict(space=dict(type="ChannelSpace"))
 finetune = dict(train_cfg=dict(max_epochs=1, val_interval=1))
 """
@@ -26,10 +21,7 @@ def tool(*arguments: object) -> str:
 
 @pytest.mark.slow
 def test_list_search_prune_finetune_test_and_prune_again(tmp_path):
-    make_digits(tmp_path / "digits")
-    config = tmp_path / "search.py"
-    base = CONFIGS / "rarts_mobilenet-v2_digits.py"
-    config.write_text(CONFIG.format(base=base, data=tmp_path / "digits"))
+    config = write_digits(tmp_path, CONFIGS / "rarts_mobilenet-v2_digits.py", 32, 1, MORE)
     listed = tool("prune", config, "--list")
     assert "backbone.conv2.conv" in listed
     assert "head.fc" in listed

@@ -7,15 +7,10 @@ import pytest
 import torch
 
 from rarts_mm.apis.metrics import points_per_unit
-from rarts_mm.datasets import make_digits
 from tests.conftest import CONFIGS, run_tool
+from tests.digits import write_digits
 
-CONFIG = """
-_base_ = "{base}"
-train_dataloader = dict(batch_size=32, dataset=dict(data_root="{data}"))
-val_dataloader = dict(dataset=dict(data_root="{data}"))
-test_dataloader = dict(dataset=dict(data_root="{data}", data_prefix="val"))
-train_cfg = dict(max_epochs=4, val_interval=4)
+MORE = """
 model = dict(networks=1)
 optim_wrapper = dict(alternation=dict(type="WeightsOnly"), penalty=None)
 finetune = dict(train_cfg=dict(max_epochs=1, val_interval=1))
@@ -28,10 +23,7 @@ SEVERAL = ["val_evaluator._delete_=True", "val_evaluator.type=SingleLabelMetric"
 def trained(tmp_path_factory):
     """A network that reads digits, with scores that rank at random and change what it computes little."""
     folder = tmp_path_factory.mktemp("drop")
-    make_digits(folder / "digits")
-    config = folder / "search.py"
-    base = CONFIGS / "sidt_swin_micro_digits.py"
-    config.write_text(CONFIG.format(base=base, data=folder / "digits"))
+    config = write_digits(folder, CONFIGS / "sidt_swin_micro_digits.py", 32, 4, MORE)
     status, _, err = run_tool("train", config, "--work-dir", folder / "run")
     assert status == 0, err
     checkpoint = folder / "run/epoch_4.pth"

@@ -4,26 +4,17 @@ import shutil
 
 import pytest
 
-from rarts_mm.datasets import make_digits
 from tests.conftest import CONFIGS, run_tool
+from tests.digits import write_digits
 
-CONFIG = """
-_base_ = "{base}"
-train_dataloader = dict(batch_size=128, dataset=dict(data_root="{data}"))
-val_dataloader = dict(dataset=dict(data_root="{data}"))
-test_dataloader = dict(dataset=dict(data_root="{data}", data_prefix="val"))
-train_cfg = dict(max_epochs=2, val_interval=2)
-default_hooks = dict(checkpoint=dict(interval=1))
-"""
+BASE = CONFIGS / "sidt_swin_micro_digits.py"
+MORE = "default_hooks = dict(checkpoint=dict(interval=1))\n"
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("testing")
-    make_digits(folder / "digits")
-    config = folder / "search.py"
-    base = CONFIGS / "sidt_swin_micro_digits.py"
-    config.write_text(CONFIG.format(base=base, data=folder / "digits"))
+    config = write_digits(folder, BASE, 128, 2, MORE)
     status, out, err = run_tool("train", config, "--work-dir", folder / "run")
     assert status == 0, err
     run = folder / "run"
@@ -72,8 +63,7 @@ def test_a_search_that_has_not_ended_is_pruned_and_said_to_be_one(searched, tmp_
 def test_a_missing_class_folder_is_refused(searched, tmp_path, half):
     data = tmp_path / "digits"
     shutil.copytree(searched / "digits", data)
-    config = tmp_path / "search.py"
-    config.write_text(CONFIG.format(base=CONFIGS / "sidt_swin_micro_digits.py", data=data))
+    config = write_digits(tmp_path, BASE, 128, 2, MORE)
     (data / half / "3").rename(tmp_path / "3")
     status, _, err = run_tool("train", config, "--work-dir", tmp_path / "run")
     assert status == 2

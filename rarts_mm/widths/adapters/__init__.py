@@ -6,7 +6,7 @@ from .attention import (
     TimmAttentionAdapter,
     TimmWindowAttentionAdapter,
 )
-from .base import LinearPairAdapter, WidthAdapter
+from .base import LayerAdapter, LinearPairAdapter, WidthAdapter
 from .chains import ChainAdapter
 from .channels import ChannelAdapter, Channels
 from .convnext import ConvNeXtAdapter
@@ -41,6 +41,7 @@ __all__ = [
     "FusedAttentionAdapter",
     "GroupAdapter",
     "InvertedResidualAdapter",
+    "LayerAdapter",
     "LinearPairAdapter",
     "MaskHeadAdapter",
     "MobileNetV2Adapter",

@@ -125,6 +125,13 @@ class WidthAdapter(ABC):
         """
         del host
 
+    def _host_class(self, module: nn.Module) -> type | None:
+        return known_class(module, (*self.hosts, *self.unsuited))
+
+
+class LayerAdapter(WidthAdapter):
+    """An adapter whose host is cut by itself."""
+
     @abstractmethod
     def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
         """A layer of the kept dimensions, their scores folded into its weights.
@@ -137,9 +144,6 @@ class WidthAdapter(ABC):
         Returns:
             The layer to put in the host's place, possibly the host itself.
         """
-
-    def _host_class(self, module: nn.Module) -> type | None:
-        return known_class(module, (*self.hosts, *self.unsuited))
 
 
 def known_class(module: nn.Module, names: Container[str]) -> type | None:
@@ -166,7 +170,7 @@ def random_input(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-class LinearPairAdapter(WidthAdapter):
+class LinearPairAdapter(LayerAdapter):
     """Hosts in which one linear layer writes the scored dimensions and another reads them.
 
     The writer's outputs are ``writer_groups`` groups of ``size`` dimensions, the reader's inputs

@@ -15,7 +15,7 @@ from ..layers.scored_inputs import ScoredInputs, score_inputs
 from ..layers.sliced_layers import SLICED, SlicedConv2d, SlicedConvTranspose2d
 from ..layers.sliced_linear import SlicedLinear
 from ..unit import Unit
-from .base import WidthAdapter, qualified_name, random_input, replace_submodule
+from .base import LayerAdapter, qualified_name, random_input, replace_submodule
 
 # By name, as these computations are what slicing knows; subclasses may compute something else.
 _PLAIN = frozenset(
@@ -47,7 +47,7 @@ class Channels:
     activations: tuple[str, ...] = ()
 
 
-class ChannelAdapter(WidthAdapter):
+class ChannelAdapter(LayerAdapter):
     """Hosts with channels that nothing outside sees (thesis, section 4.2).
 
     The scores act where the channels enter their readers, behind batch norm and activation: a score of

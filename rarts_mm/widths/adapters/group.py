@@ -70,8 +70,7 @@ class GroupAdapter(WidthAdapter):
         )
 
     def insert(self, host: nn.Module, alpha: Tensor) -> None:
-        known = carried(host) | {self.part: alpha}
-        insert_group_scores(host, attached(host), known)
+        insert_group_scores(host, attached(host), self.part, alpha)
 
     def alpha(self, host: nn.Module) -> Tensor | None:
         return carried(host).get(self.part)
@@ -94,9 +93,6 @@ class GroupAdapter(WidthAdapter):
                 where = place.where % len(rows)
                 found.append(rows[where].flatten(1))
         return torch.cat(found, 1) if found else self.weight(host)
-
-    def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
-        raise NotImplementedError("groups of channels are cut together: slice_network")
 
     def _group(self, host: nn.Module) -> ChannelGroup:
         return attached(host).groups[self.part]

@@ -12,7 +12,7 @@ from rarts_mm.registry import ADAPTERS
 from ..layers.cutting import cut_channels, cut_inputs
 from ..layers.scored_inputs import ScoredInputs, score_inputs
 from ..unit import SELECTION, Unit
-from .base import WidthAdapter, known_class, overridden, replace_submodule
+from .base import LayerAdapter, known_class, overridden, replace_submodule
 from .channels import BetweenConvolutions, inputs_of, not_plain
 
 _BLOCK = ("rarts_mm.models.preresnet.PreActivationBottleneck",)
@@ -27,7 +27,7 @@ _HEADS = (
 )
 
 
-class _Selection(WidthAdapter):
+class _Selection(LayerAdapter):
     """One score per channel that the reader takes of a map which others read as well.
 
     The map stays as wide as it is: slicing selects the channels in front of the batch norm, in the

@@ -63,20 +63,17 @@ def score_places(network: nn.Module, groups: Groups, name: str) -> list[Place]:
     return found
 
 
-def insert_group_scores(network: nn.Module, groups: Groups, alphas: Mapping[str, Tensor]) -> None:
-    """Let the layers of a network multiply the channels of groups by scores, in place.
+def insert_group_scores(network: nn.Module, groups: Groups, name: str, alpha: Tensor) -> None:
+    """Let the layers of a network multiply the channels of a group by scores, in place.
 
     Args:
-        alphas: group -> (size,) scores.
+        name: of the group.
+        alpha: (size,) scores.
     """
-    found: dict[tuple[str, str], list[Scored]] = defaultdict(list)
-    for name, alpha in alphas.items():
-        for place in score_places(network, groups, name):
-            found[place.path, place.side].append(Scored(name, alpha, place.where))
-    for (path, side), scored in found.items():
-        layer = network.get_submodule(path)
+    for place in score_places(network, groups, name):
+        layer = network.get_submodule(place.path)
         score_channels(layer)
-        layer.refer(side, scored)
+        layer.refer(place.side, [*layer.scored(place.side), Scored(name, alpha, place.where)])
 
 
 def scored_layers(network: nn.Module) -> Iterable[tuple[str, ScoredChannels]]:
@@ -149,7 +146,8 @@ def _scores_remove(
         alphas[name] = torch.zeros(size, dtype=torch.float64)
         alphas[name][kept[name]] = 1.0
     scored = copy.deepcopy(network)
-    insert_group_scores(scored, groups, alphas)
+    for name, alpha in alphas.items():
+        insert_group_scores(scored, groups, name, alpha)
     with torch.no_grad():
         found = outputs_in(compute(scored, inputs, forward))
     wanted = masked_outputs(network, groups, kept, inputs, forward)

@@ -1,11 +1,7 @@
 """The channels of whole networks as a search space."""
 
 import copy
-import logging
-import math
-from collections.abc import Mapping
 
-from mmengine.logging import print_log
 from torch import nn
 
 from rarts_mm.registry import SPACES
@@ -18,12 +14,13 @@ from ..flow.groups import ALONE, Groups
 from ..flow.rules.convolution import KERNEL
 from ..flow.scoring import carried, scored_layers
 from ..naming import EVERYWHERE, Names
-from ..scores import bind_scores, find_units, insert_scores, scored_sites
+from ..scores import find_units, insert_scores, log_left_out, scored_sites
 from ..unit import LeftOut, Unit
+from .width import WidthSpace
 
 
 @SPACES.register_module()
-class ChannelSpace:
+class ChannelSpace(WidthSpace):
     """Alpha scores the channels of a whole network, whatever its layers are.
 
     The network is run once, and what of its channels can only go together has one score per channel
@@ -43,11 +40,7 @@ class ChannelSpace:
     """
 
     def __init__(self, include: Names = EVERYWHERE, exclude: Names = (), init: float = 1.0) -> None:
-        if isinstance(init, bool) or not isinstance(init, int | float) or not math.isfinite(init):
-            raise ValueError(f"The initial score must be a finite number, got {init!r}.")
-        self.include = include
-        self.exclude = exclude
-        self.init = init
+        super().__init__(include, exclude, init)
 
     def units(self, network: nn.Module) -> tuple[list[Unit], list[LeftOut]]:
         """The groups that are scored in a network, with or without scores, and what stays as it is."""
@@ -61,41 +54,23 @@ class ChannelSpace:
         finally:
             detach(network)
 
-    def refusals(self, network: nn.Module) -> dict[str, str]:
-        """Unit -> why ``insert`` would refuse a network without scores because of it."""
-        del network
-        return {}
-
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         """Put scores into a network; return alpha by group (not registered in the network)."""
         if attached(network) is not None or carried(network):
             raise ValueError("The network carries scores already.")
         groups = self._find(network)
-        for left in _left_out(groups):
-            print_log(f"left out: {left}", logger="current", level=logging.DEBUG)
+        log_left_out(_left_out(groups))
         attach(network, groups)
         return insert_scores(network, EVERYWHERE, self.init)
-
-    def initialise(self, alphas: Mapping[str, nn.Parameter]) -> None:
-        """After the networks' initialisation, which leaves these scores alone: nothing to do."""
 
     def scored_weights(self, network: nn.Module) -> list[str]:
         """Names of the weights beside which alpha stands, in a network with scores."""
         return [f"{path}.weight" if path else "weight" for path, _ in scored_layers(network)]
 
-    def bind(self, network: nn.Module, alphas: Mapping[str, nn.Parameter]) -> None:
-        """Let the scores of another copy of the network be the given ones."""
-        if attached(network) is None:
-            raise ValueError("The network carries no scores to bind.")
-        bind_scores(network, alphas)
-
-    def settle(self, network: nn.Module) -> None:
-        """The scores stand where zero removes a channel already."""
-
     def _find(self, network: nn.Module) -> Groups:
         seen = with_visible_operators(copy.deepcopy(network))
         images, forward = example_of(seen)
-        groups = find_groups(seen, images[:2], forward, scored=True)
+        groups = find_groups(seen, images, forward, scored=True)
         if groups.groups:
             leave_out(network, groups, self.include, self.exclude)
         if not groups.groups:

@@ -1,7 +1,7 @@
 """Which networks can be cut whole: one of each family, with the largest difference of cut and masked network.
 
-    python benchmarks/coverage.py                        # all; goes on where it stopped
-    python benchmarks/coverage.py --suite mmdet --only rtmdet
+    python benchmarks/cut_coverage.py                        # all; goes on where it stopped
+    python benchmarks/cut_coverage.py --suite mmdet --only rtmdet
     pip install --no-deps torch-pruning                  # for the column of a peer
 
 Weights are random and uneven (negative scales, biases that are not zero), in float64. Every network runs in a
