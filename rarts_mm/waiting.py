@@ -7,9 +7,8 @@ Its number of spins is read when the library is loaded, which importing torch do
 
 import os
 
-# On two cores as fast as the default on an idle machine, twice as fast with one busy process beside it;
-# fewer spins win more there and lose up to a fifth where nothing else runs
-# (benchmarks/waiting_threads.py).
+# On two cores as fast as the default on an idle machine, 1.3 to 1.6 times as fast with one busy process
+# beside it (benchmarks/waiting_threads.py). Fewer spins win more there, and lose where nothing else runs.
 SPINS = 100_000
 
 
