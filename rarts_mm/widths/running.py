@@ -40,6 +40,14 @@ def moved(item: Any, device: torch.device) -> Any:
     return type(item)(moved(one, device) for one in item)
 
 
+def copied_around(network: nn.Module) -> nn.Module:
+    """A copy with buffers of its own that shares its parameters with ``network``.
+
+    For code that replaces parameters and runs networks, neither of which writes into them.
+    """
+    return copy.deepcopy(network, {id(each): each for each in network.parameters()})
+
+
 def evaluation_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     # MMDetection's Swin returns None from train() and eval(): no chaining.
     network = copy.deepcopy(network)

@@ -29,7 +29,7 @@ def cut_network(network: nn.Module, cut: Cut) -> nn.Module:
     network = free_hosts(network, cut.parameters)
     for name, group in cut.groups.items():
         for factor in group.factors:
-            _multiply(network.get_submodule(factor.path), group, factor, len(cut.kept[name]))
+            _multiply(network, group, factor, len(cut.kept[name]))
     names = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         names.setdefault(id(tensor), name)
@@ -76,14 +76,18 @@ def _write(module: nn.Module, number: Number, width: int) -> None:
     setattr(module, number.attribute, value)
 
 
-def _multiply(layer: nn.Module, group: ChannelGroup, factor: Factor, width: int) -> None:
+def _multiply(network: nn.Module, group: ChannelGroup, factor: Factor, width: int) -> None:
     """Multiply the first part of the rows that a layer has of a group by sqrt(width / size)."""
+    layer = network.get_submodule(factor.path)
     where = group.places[f"{factor.path}.weight", 0]
     rows = where[:, : where.shape[1] // factor.parts].flatten()
-    with torch.no_grad():
-        for tensor in (layer.weight, layer.bias):
-            if tensor is not None:
-                tensor[rows] *= (width / group.size) ** 0.5
+    for key in ("weight", "bias"):
+        tensor = getattr(layer, key)
+        if tensor is not None:
+            # A new one, as a copy of the network may share the old one.
+            value = tensor.detach().clone()
+            value[rows] *= (width / group.size) ** 0.5
+            _put(network, tensor, nn.Parameter(value, requires_grad=tensor.requires_grad))
 
 
 def _left(cut: Cut, network: nn.Module) -> dict[str, dict[int, Tensor]]:
@@ -140,6 +144,14 @@ def _adapt(module: nn.Module, before: tuple[int, ...]) -> None:
         module.num_parameters = after[0]
     elif isinstance(module, nn.Embedding):
         module.embedding_dim = after[1]
+
+
+def _put(network: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Put ``new`` wherever the parameter ``old`` stands."""
+    for module in network.modules():
+        for key, parameter in module._parameters.items():
+            if parameter is old:
+                module._parameters[key] = new
 
 
 def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:

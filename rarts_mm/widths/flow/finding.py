@@ -3,6 +3,7 @@
 import copy
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,14 @@ def _collected(tracer: Tracer, network: nn.Module) -> Groups:
             rows = [members[root][number] for root in found]
             where[key] = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         groups[_unused(name, groups)] = ChannelGroup(name, len(found), where)
-    scaled = {int(r) for labels in tracer.scaled for r in atoms.roots(labels).unique()}
+    scaled, contracted = (
+        {int(r) for labels in found for r in atoms.roots(labels).unique()}
+        for found in (tracer.scaled, tracer.contracted)
+    )
     for name, group in groups.items():
         (key, where), *_ = group.places.items()
         first = int(atoms.roots(tracer.places[key].start + where[:1, 0])[0])
-        groups[name] = ChannelGroup(name, group.size, group.places, is_scaled=first in scaled)
+        groups[name] = replace(group, is_scaled=first in scaled, is_contracted=first in contracted)
     met = {place.name for place in atoms.places}
     not_run = tuple(n for n, p in network.named_parameters() if n not in met and p.numel() > 1)
     return Groups(

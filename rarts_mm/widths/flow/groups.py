@@ -58,6 +58,7 @@ class ChannelGroup:
         numbers: what modules have to know of its width.
         factors: rows that change with its width.
         is_scaled: whether an attention divides by the root of its width.
+        is_contracted: whether maps are multiplied and summed over it, as queries and keys are.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ChannelGroup:
     numbers: tuple[Number, ...] = ()
     factors: tuple[Factor, ...] = ()
     is_scaled: bool = False
+    is_contracted: bool = False
 
     @property
     def parameters(self) -> frozenset[str]:

@@ -1,8 +1,7 @@
 """Scores on groups of channels: where they stand, and that zero there removes a channel."""
 
-import copy
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +20,10 @@ from ..layers.scored_channels import (
     score_channels,
 )
 from ..layers.sliced_norms import norm_kind
-from ..running import Forward
+from ..running import Forward, copied_around
+from .cutting import cut_network
 from .groups import Groups
+from .record import Cut
 from .trial import TOLERANCE, worst_difference
 from .watching import compute, masked_outputs, outputs_in
 
@@ -106,53 +107,71 @@ def keep_scorable(
         inputs, forward: as for :func:`~rarts_mm.widths.flow.find_groups`.
     """
     bare = [name for name in groups.groups if not score_places(network, groups, name)]
-    # Of these it is known; the others show below.
-    attention = [name for name, group in groups.groups.items() if group.is_scaled]
+    # Of these it is likely; the others show below.
+    attention = [name for name, group in groups.groups.items() if group.is_contracted]
     groups.written_scores |= {*bare, *attention}
-    if _scores_remove(network, groups, list(groups.groups), inputs, forward):
-        return
-    wrong = _wrong(network, groups, list(groups.groups), inputs, forward)
-    groups.written_scores ^= set(wrong)
-    still = _wrong(network, groups, wrong, inputs, forward)
-    groups.freeze(still, f"{UNSCORED}no layer reads or writes all of them")
+    trial = _ScoreTrial(network, groups, inputs, forward)
+    turned: set[str] = set()
+    while groups.groups and not trial.scores_remove(list(groups.groups), trial.masked):
+        names = list(groups.groups)
+        # What is cut is known to compute what is masked, and runs faster. Only together: one of them stays.
+        wrong = trial.hunt(names, trial.cut) or trial.hunt(names, trial.masked) or names[:1]
+        groups.freeze(
+            [name for name in wrong if name in turned],
+            f"{UNSCORED}no layer reads or writes all of them",
+        )
+        turned |= set(wrong)
+        groups.written_scores ^= set(wrong) & set(groups.groups)
 
 
-def _wrong(
-    network: nn.Module, groups: Groups, names: list[str], inputs: Any, forward: Forward | None
-) -> list[str]:
-    """Those of some groups whose scores do not remove channels, found by halving."""
-    if not names or _scores_remove(network, groups, names, inputs, forward):
-        return []
-    if len(names) == 1:
-        return names
-    half = len(names) // 2
-    return [
-        name
-        for part in (names[:half], names[half:])
-        for name in _wrong(network, groups, part, inputs, forward)
-    ]
+class _ScoreTrial:
+    def __init__(
+        self, network: nn.Module, groups: Groups, inputs: Any, forward: Forward | None
+    ) -> None:
+        self.network, self.groups = network, groups
+        self.inputs, self.forward = inputs, forward
 
+    def masked(self, kept: dict[str, Tensor]) -> list[Tensor]:
+        """What the network puts out with zeros for what is not kept."""
+        return masked_outputs(self.network, self.groups, kept, self.inputs, self.forward)
 
-def _scores_remove(
-    network: nn.Module, groups: Groups, names: list[str], inputs: Any, forward: Forward | None
-) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    alphas, kept = {}, {}
-    for name in names:
-        if not score_places(network, groups, name):
-            return False
-        size = groups.groups[name].size
-        kept[name] = torch.randperm(size, generator=generator)[: max(size // 2, 1)].sort().values
-        alphas[name] = torch.zeros(size, dtype=torch.float64)
-        alphas[name][kept[name]] = 1.0
-    scored = copy.deepcopy(network)
-    for name, alpha in alphas.items():
-        insert_group_scores(scored, groups, name, alpha)
-    with torch.no_grad():
-        found = outputs_in(compute(scored, inputs, forward))
-    wanted = masked_outputs(network, groups, kept, inputs, forward)
-    same = [t.shape for t in wanted] == [t.shape for t in found]
-    return same and worst_difference(wanted, found) <= TOLERANCE
+    def cut(self, kept: dict[str, Tensor]) -> list[Tensor]:
+        """What it puts out without it."""
+        return self._run(cut_network(copied_around(self.network), Cut.of(self.groups, kept)))
+
+    def hunt(
+        self, names: list[str], reference: Callable[[dict[str, Tensor]], list[Tensor]]
+    ) -> list[str]:
+        """Those of some groups whose scores do not remove channels, found by halving."""
+        if not names or self.scores_remove(names, reference):
+            return []
+        if len(names) == 1:
+            return names
+        half = len(names) // 2
+        return self.hunt(names[:half], reference) + self.hunt(names[half:], reference)
+
+    def scores_remove(
+        self, names: list[str], reference: Callable[[dict[str, Tensor]], list[Tensor]]
+    ) -> bool:
+        """Whether the network with zeros among these scores puts out what the reference does."""
+        generator = torch.Generator().manual_seed(0)
+        scored, kept = copied_around(self.network), {}
+        for name in names:
+            if not score_places(self.network, self.groups, name):
+                return False
+            size = self.groups.groups[name].size
+            order = torch.randperm(size, generator=generator)
+            kept[name] = order[: max(size // 2, 1)].sort().values
+            alpha = torch.zeros(size, dtype=torch.float64)
+            alpha[kept[name]] = 1.0
+            insert_group_scores(scored, self.groups, name, alpha)
+        wanted, found = reference(kept), self._run(scored)
+        same = [t.shape for t in wanted] == [t.shape for t in found]
+        return same and worst_difference(wanted, found) <= TOLERANCE
+
+    def _run(self, network: nn.Module) -> list[Tensor]:
+        with torch.no_grad():
+            return outputs_in(compute(network, self.inputs, self.forward))
 
 
 def _owners(network: nn.Module) -> dict[str, list[tuple[str, str]]]:

@@ -112,6 +112,14 @@ class Call:
         """Note that the operation divides by the root of the number of these."""
         self._tracer.scaled += layers
 
+    def contracts(self, layers: Layers) -> None:
+        """Note that the operation multiplies two maps and sums over these, so that no layer reads them."""
+        self._tracer.contracted += layers
+
+    def is_parameter(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer, or a view of one."""
+        return self._tracer.is_parameter(tensor)
+
     def unite(self, first: Tensor | None, second: Tensor | None, reason: str) -> None:
         """Unite two vectors of atoms; one that has no partner is frozen."""
         if first is None or second is None:
@@ -152,6 +160,7 @@ class Tracer(TorchDispatchMode):
         self.places = places or {}
         self.norms: set[str] = set()
         self.scaled: list[Tensor] = []
+        self.contracted: list[Tensor] = []
         self.products: list[Product] = []
         self._network, self._rules, self._fallback = network, rules, fallback
         self._removed, self._reading = removed, reading or {}
@@ -159,9 +168,11 @@ class Tracer(TorchDispatchMode):
         self._paths: list[str] = []
         self.failed_in = ""
         self._names: dict[int, str] = {}
+        self._memory: set[int] = set()
         for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
             if tensor.is_floating_point():
                 self._names.setdefault(id(tensor), name)
+                self._memory.add(tensor.untyped_storage().data_ptr())
 
     @property
     def where(self) -> str:
@@ -190,6 +201,9 @@ class Tracer(TorchDispatchMode):
     def name_of(self, tensor: Tensor) -> str | None:
         """The name of a parameter or buffer; None for any other tensor."""
         return self._names.get(id(tensor))
+
+    def is_parameter(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._memory
 
     def layers(self, tensor: Tensor) -> Layers:
         if tensor in self._layers:

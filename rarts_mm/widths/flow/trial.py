@@ -5,8 +5,7 @@ not run when it is cut is tried again with the numbers of the modules around it 
 then runs and computes what the masked network computes is right, and the rest is frozen.
 """
 
-import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..running import Forward, relative_difference
+from ..running import Forward, copied_around, relative_difference
 from .cutting import cut_network
 from .groups import ChannelGroup, Factor, Groups, Number
 from .record import Cut
@@ -38,6 +37,10 @@ class _Failure:
     why: str
 
 
+class _Passed(Exception):
+    """A run has come as far as it had to."""
+
+
 def try_groups(
     network: nn.Module, groups: Groups, inputs: Any, forward: Forward | None = None
 ) -> None:
@@ -58,7 +61,9 @@ def try_groups(
         if failure is None:
             break
         suspects = _around(failure.where, groups)
-        culprits = {name: why for name in suspects if (why := trial.fails([name]))}
+        culprits = {
+            name: why for name in suspects if (why := trial.fails_alone(name, failure.where))
+        }
         # Only together: one of them stays.
         culprits = culprits or {suspects[0]: failure}
         again = {name for name, found in culprits.items() if (name, found.where) in seen}
@@ -99,10 +104,26 @@ class _Trial:
         self.inputs, self.forward = inputs, forward
         self._wanted: dict[tuple[str, ...], list[Tensor]] = {}
         self._hopeless: set[str] = set()
+        self._beyond: set[Hashable] = set()
+        # How a group as it was then, cut alone, did, and where the run ended by itself.
+        self._alone: dict[str, tuple[ChannelGroup, _Failure | None, str | None]] = {}
 
-    def fails(self, names: Iterable[str]) -> _Failure | None:
-        """Why the network does not run with a part of these groups gone, or None."""
-        failure, _ = self._run(self._some(names))
+    def fails(self, names: Iterable[str], until: str | None = None) -> _Failure | None:
+        """Why the network does not run with a part of these groups gone, or None.
+
+        Args:
+            until: path of the module whose end is enough.
+        """
+        failure, _ = self._run(self._some(names), until)
+        return failure
+
+    def fails_alone(self, name: str, until: str | None = None) -> _Failure | None:
+        """The same of one group, which is run again only after it has changed."""
+        group = self.groups.groups[name]
+        before, failure, end = self._alone.get(name, (None, None, None))
+        if before is not group or (failure is None and end not in (None, until)):
+            failure = self.fails([name], until)
+            self._alone[name] = group, failure, until
         return failure
 
     def differs(self, names: Iterable[str]) -> str | None:
@@ -130,7 +151,7 @@ class _Trial:
             exactly: whether its outputs have to be right, too; any of its factors is tried then.
         """
         group = self.groups.groups[name]
-        if name in self._hopeless:
+        if name in self._hopeless or self._like(where, group) in self._beyond:
             return False
         factors = [(each,) for each in _factors(self.network, group)] if exactly else []
         factors = [group.factors, *(each for each in factors if each != group.factors)]
@@ -144,13 +165,54 @@ class _Trial:
                     for more in (alike, ()) if alike else ((),):
                         changed = replace(group, numbers=group.numbers + numbers + more)
                         if self._works(name, changed, factors, exactly):
+                            self._likewise(name, numbers)
                             return True
             if not path:
                 break
             path = path.rpartition(".")[0]
         self.groups.groups[name] = group
         self._hopeless.add(name)
+        if like := self._like(where, group):
+            self._beyond.add(like)
         return False
+
+    def _likewise(self, name: str, numbers: tuple[Number, ...]) -> None:
+        """Let other groups change the same numbers where they stand alike, which spares a search each.
+
+        Networks repeat their blocks. What does not run with them gets its old numbers back.
+        """
+        if not numbers:
+            return
+        first = numbers[0].path
+        kind = type(self.network.get_submodule(first))
+        inside = _inside(first, self.groups.groups[name])
+        if not inside:
+            return
+        wanted = {number[1:] for number in numbers}
+        before = dict(self.groups.groups)
+        for other, group in before.items():
+            found = [
+                number
+                for path, module in self.network.named_modules()
+                if type(module) is kind and path != first and _inside(path, group) == inside
+                for number in _numbers(module, path, group)
+                if number[1:] in wanted
+            ]
+            if found and other != name:
+                self.groups.groups[other] = replace(group, numbers=(*group.numbers, *found))
+        changed = [
+            other for other, group in before.items() if self.groups.groups[other] is not group
+        ]
+        if changed and self.fails(changed):
+            for other in changed:
+                if self.fails_alone(other):
+                    self.groups.groups[other] = before[other]
+
+    def _like(self, where: str, group: ChannelGroup) -> Hashable:
+        """What the place at which a group does not run has in common with its repetitions."""
+        path = where.partition(":")[0]
+        inside = _inside(path, group) if _is_path(self.network, path) else None
+        return (type(self.network.get_submodule(path)), inside) if inside else None
 
     def tie(self, names: list[str]) -> list[str]:
         """Let two groups lose the same share, where the code takes the width of one for a multiple of the
@@ -163,11 +225,11 @@ class _Trial:
             first, second = self.groups.groups[name], self.groups.groups[other]
             if first.size % second.size:
                 continue
-            before = self.fails([name])
+            before = self.fails_alone(name)
             saved = dict(self.groups.groups)
             self.groups.groups[name] = _tied(first, second)
             del self.groups.groups[other]
-            after = self.fails([name])
+            after = self.fails_alone(name)
             if after is None or (before is not None and after.where != before.where):
                 return [name, other]
             self.groups.groups.clear()
@@ -177,9 +239,9 @@ class _Trial:
     def _works(
         self, name: str, changed: ChannelGroup, factors: list[tuple[Factor, ...]], exactly: bool
     ) -> bool:
-        before = None if exactly else self.fails([name])
+        before = None if exactly else self.fails_alone(name)
         self.groups.groups[name] = changed
-        after = self.fails([name])
+        after = self.fails_alone(name)
         if after is not None and (before is None or after.where == before.where):
             return False
         if not exactly:
@@ -201,13 +263,16 @@ class _Trial:
             kept[name] = order[: min(max(round((1 - share) * size), 1), size - 1)].sort().values
         return kept
 
-    def _run(self, kept: dict[str, Tensor]) -> tuple[_Failure | None, list[Tensor]]:
-        smaller = cut_network(copy.deepcopy(self.network), Cut.of(self.groups, kept))
+    def _run(
+        self, kept: dict[str, Tensor], until: str | None = None
+    ) -> tuple[_Failure | None, list[Tensor]]:
+        smaller = cut_network(copied_around(self.network), Cut.of(self.groups, kept))
         inside: list[str] = []
 
         # Not after an exception: what is inside then has raised it.
         def leave(*_: object) -> None:
-            inside.pop()
+            if inside.pop() == until:
+                raise _Passed
 
         for path, module in smaller.named_modules():
             module.register_forward_pre_hook(lambda *_, path=path: inside.append(path))
@@ -215,6 +280,8 @@ class _Trial:
         try:
             with torch.no_grad():
                 return None, outputs_in(compute(smaller, self.inputs, self.forward))
+        except _Passed:
+            return None, []
         except _FAILS as error:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
@@ -237,6 +304,7 @@ def _tied(first: ChannelGroup, second: ChannelGroup) -> ChannelGroup:
         + second.numbers,
         first.factors + second.factors,
         first.is_scaled or second.is_scaled,
+        first.is_contracted or second.is_contracted,
     )
 
 
@@ -254,6 +322,16 @@ def _factors(network: nn.Module, group: ChannelGroup) -> Iterator[Factor]:
             continue
         # Queries, keys and values in one, keys and values, or alone.
         yield from (Factor(path, n) for n in (3, 2, 1) if where.shape[1] % n == 0)
+
+
+def _inside(path: str, group: ChannelGroup) -> frozenset[tuple[str, int, int]]:
+    """Where in a module a group's channels are: name there, dimension, indices of a channel."""
+    prefix = f"{path}." if path else ""
+    return frozenset(
+        (name.removeprefix(prefix), dim, where.shape[1])
+        for (name, dim), where in group.places.items()
+        if name.startswith(prefix)
+    )
 
 
 def _around(path: str, groups: Groups) -> list[str]:
@@ -295,7 +373,7 @@ def _numbers(module: nn.Module, path: str, group: ChannelGroup) -> Iterator[Numb
 def _alike(
     network: nn.Module, group: ChannelGroup, numbers: tuple[Number, ...]
 ) -> tuple[Number, ...]:
-    """The same numbers of other modules of the same classes that hold parameters of the group."""
+    """The same numbers of other modules of the same classes that hold parameters of the group, or none."""
     holders = {name.rpartition(".")[0] for name in group.parameters}
     found = []
     for number in numbers:
@@ -303,7 +381,8 @@ def _alike(
         for path, module in network.named_modules():
             if type(module) is not kind or path == number.path:
                 continue
-            if any(each == path or each.startswith(f"{path}.") for each in holders):
+            bare = next(module.parameters(), None) is None
+            if bare or any(each == path or each.startswith(f"{path}.") for each in holders):
                 same = [n for n in _numbers(module, path, group) if n[1:] == number[1:]]
                 found += same
     return tuple(found)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ..running import Forward, call
+from ..running import Forward, call, copied_around
 from .groups import Groups
 from .rules import READING, RULES, fallback
 from .tracing import FlowError, Tracer
@@ -98,7 +98,7 @@ def masked_outputs(
         inputs, forward: as for :func:`find_groups`.
     """
     # Some change their own buffers as they run.
-    network = copy.deepcopy(network)
+    network = copied_around(network)
     tracer = Tracer(
         network,
         RULES,

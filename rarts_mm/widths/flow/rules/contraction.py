@@ -64,6 +64,8 @@ def product(call: Call, first: tuple[Tensor, Layers], second: tuple[Tensor, Laye
             call.unite(over[0], other, FACTOR)
         summed.append(over[0] if over else None)
     call.unite(*summed, FACTOR)
+    if not any(call.is_parameter(tensor) for tensor, _ in (first, second)):
+        call.contracts(tuple(each for each in summed if each is not None))
     of = [each for each in summed if each is not None][:1]
     call.multiplies(first[0].numel() * second[0].shape[-1], *of, *found)
     return tuple(found)

@@ -33,7 +33,7 @@ def viewed(call: Call) -> None:
     for layer in call.layers(source):
         reshaped = layer.expand(source.shape).reshape(out.shape)
         for dims in _split_dimensions(source.shape, out.shape):
-            inner = [dim for dim in dims if dim in _varying(reshaped)]
+            inner = [dim for dim in dims if _varies(reshaped, dim)]
             # Equal along all but the last of them.
             for dim in inner[:-1]:
                 call.atoms.unite(reshaped.narrow(dim, 0, 1), reshaped)
@@ -41,12 +41,11 @@ def viewed(call: Call) -> None:
     call.label(out, tuple(found))
 
 
-def _varying(layer: Tensor) -> set[int]:
-    return {
-        dim
-        for dim, size in enumerate(layer.shape)
-        if size > 1 and not bool((layer == layer.narrow(dim, 0, 1)).all())
-    }
+def _varies(layer: Tensor, dim: int) -> bool:
+    """Whether a layer that need not be compact varies along a dimension."""
+    if layer.shape[dim] == 1 or layer.stride(dim) == 0:
+        return False
+    return not torch.equal(layer, layer.narrow(dim, 0, 1).expand_as(layer))
 
 
 def _split_dimensions(before: tuple[int, ...], after: tuple[int, ...]) -> list[list[int]]:
