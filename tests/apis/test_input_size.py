@@ -169,6 +169,7 @@ train_cfg = dict(type=SearchLoop, max_epochs=1)
 """
 
 
+@pytest.mark.slow
 def test_both_copies_of_a_config_cut_the_same_network(tmp_path):
     (tmp_path / "base.py").write_text(BASE)
     pure, dumped = tmp_path / "pure.py", tmp_path / "dumped.py"

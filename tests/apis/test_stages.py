@@ -56,6 +56,7 @@ def test_runs_once_and_remembers(stages, capsys):
     assert "[a sum] done before, skipped" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_verbose_shows_what_a_stage_prints(tmp_path, capsys):
     Stages(tmp_path / "stages.json", {}, verbose=True).run("sum", "add", stage_functions.add, 1, 2)
     assert "adding, at length" in capsys.readouterr().out
@@ -102,6 +103,7 @@ def test_errors_of_a_stage(stages, capsys):
     assert json.loads(stages.path.read_text())["done"] == {}
 
 
+@pytest.mark.slow
 def test_a_stage_computes_in_parallel_after_its_parent_has(stages):
     # In a process of its own: this one's threads are the other tests' affair.
     script = (

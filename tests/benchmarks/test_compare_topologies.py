@@ -107,6 +107,7 @@ def test_all_alternations_of_a_seed_begin_alike(module, small):
         assert all((p == weights[0][n]).all() for n, p in others.items())
 
 
+@pytest.mark.slow
 def test_the_random_search_keeps_what_the_other_half_likes_best(module, small, tmp_path):
     task = small("random search", candidates=3, candidate_epochs=1)
     found = module("topologies.one_search").perform(task, tmp_path / "run", CONFIG, NETWORK)

@@ -50,6 +50,7 @@ def test_a_network_that_takes_too_long_is_a_row_too(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_name_that_no_network_has():
     done = run("--only", "nothing")
     assert done.returncode == 2

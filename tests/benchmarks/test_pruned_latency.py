@@ -79,6 +79,7 @@ def test_rows_hold_what_was_measured(result, network, module):
             assert row["widths"] == widths
 
 
+@pytest.mark.slow
 def test_kinds_say_what_did_not_arrive(result):
     found = json.loads(Path(f"{result}.json").read_text())
     kinds = found["kinds"]

@@ -116,6 +116,7 @@ def test_a_mixed_operation_is_the_weighted_sum():
     torch.testing.assert_close(mixed(x, weights), wanted)
 
 
+@pytest.mark.slow
 def test_both_networks_read_one_alpha_and_give_it_gradients():
     model = small()
     alphas = model.alpha_parameters()
@@ -138,6 +139,7 @@ def test_both_networks_read_one_alpha_and_give_it_gradients():
             assert (values[0] - values[1]) / 2e-7 == pytest.approx(gradient[3, 4].item(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("networks", "alternation"),
     [

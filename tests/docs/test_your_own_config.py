@@ -316,6 +316,7 @@ def test_a_small_detector_all_the_way(shapes, tmp_path):
     assert cfg.model.backbone.embed_dims == 16
 
 
+@pytest.mark.slow
 def test_a_small_classifier_all_the_way(tmp_path):
     """With a base that has hooks and imports, an optimiser for alpha, and an old checkpoint."""
     base = tmp_path / "small.py"

@@ -250,17 +250,19 @@ def cut_off_and_resume(folder: Path) -> dict:
     return dict(whole=whole.model.module.state_dict(), parts=parts.model.module.state_dict())
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, what: str) -> None:
     torch.distributed.init_process_group("gloo")
     rank, world_size = get_dist_info()
+    if what == "cells":
+        cells = {
+            (space, synchronised): train_cells(rank, world_size, space, synchronised)
+            for space in searches.SPACES
+            for synchronised in (False, True)
+        }
+        torch.save(cells, folder / f"cells{rank}.pth")
+        return
     steps = {case: train(rank, world_size, *case) for case in CASES}
     torch.save(steps, folder / f"steps{rank}.pth")
-    cells = {
-        (space, synchronised): train_cells(rank, world_size, space, synchronised)
-        for space in searches.SPACES
-        for synchronised in (False, True)
-    }
-    torch.save(cells, folder / f"cells{rank}.pth")
     norms = {name: normalise(rank, world_size, name) for name in NORMS}
     torch.save(norms, folder / f"norms{rank}.pth")
     torch.save(run(folder), folder / f"run{rank}.pth")
@@ -268,4 +270,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(lambda: main(Path(sys.argv[1])))
+    command_line.run(lambda: main(Path(sys.argv[1]), sys.argv[2]))

@@ -43,7 +43,15 @@ def torchrun(*arguments: object) -> str:
 def two(tmp_path_factory) -> Path:
     """Folder with what two processes wrote."""
     folder = tmp_path_factory.mktemp("two")
-    torchrun(ROOT / "tests" / "engine" / "distributed_search.py", folder)
+    torchrun(ROOT / "tests" / "engine" / "distributed_search.py", folder, "widths")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_of_cells(tmp_path_factory) -> Path:
+    """The same of searches of cells."""
+    folder = tmp_path_factory.mktemp("two-of-cells")
+    torchrun(ROOT / "tests" / "engine" / "distributed_search.py", folder, "cells")
     return folder
 
 
@@ -96,11 +104,12 @@ def test_two_processes_take_the_steps_of_one(two, network, name):
         assert ranks[0]["logs"][step]["loss"] != ranks[1]["logs"][step]["loss"]
 
 
-@pytest.mark.parametrize("synchronised", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("synchronised", [False, True])
 @pytest.mark.parametrize("space", searches.SPACES)
-def test_two_processes_search_a_topology_as_one(two, space, synchronised):
+def test_two_processes_search_a_topology_as_one(two_of_cells, space, synchronised):
     alone = distributed_search.train_cells(0, 1, space, synchronised)
-    first, second = (rank[space, synchronised] for rank in loaded(two, "cells"))
+    first, second = (rank[space, synchronised] for rank in loaded(two_of_cells, "cells"))
     assert_identical(first, second)
     found, wanted = tensors(first), tensors(alone)
     assert found.keys() == wanted.keys()

@@ -85,6 +85,7 @@ def test_iteration_wise_with_random_draws_everywhere(tmp_path, at, first, settin
     assert_same_search(tmp_path / "parts" / last, tmp_path / "whole" / last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "checkpoint",
     [
@@ -136,6 +137,7 @@ class CutOffInValidation(Hook):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "checkpoint",
     [dict(save_best="drawn/accuracy"), dict(by_epoch=False, interval=3)],

@@ -126,6 +126,7 @@ def test_killed_at_random_moments(tmp_path, workers, by_epoch, seed):
     killed_again_and_again(tmp_path, random.Random(seed), 5, **settings(workers, by_epoch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [None, "tests.half_written"], ids=["atomic", "plain"])
 def test_killed_while_a_checkpoint_is_written(tmp_path, backend):
     """The unfinished file has another name; where it has not, it is recognised."""

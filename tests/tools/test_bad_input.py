@@ -73,6 +73,7 @@ def test_out_folder_with_other_files(search_copy, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_out_folder_with_another_pruning_and_with_the_same(search_copy):
     config, checkpoint = next(search_copy.glob("*.py")), search_copy / "epoch_2.pth"
     out = search_copy / "out"
@@ -229,6 +230,7 @@ def test_broken_record_is_not_written_over(search_copy):
     assert "holds other files" in err
 
 
+@pytest.mark.slow
 def test_pruned_checkpoint_as_the_start_of_the_search_it_came_from(
     small_config, search_copy, tmp_path
 ):

@@ -118,6 +118,7 @@ def test_one_search_serves_every_budget_within_one_percent(network, request, tmp
     assert "of the budget of" in text
 
 
+@pytest.mark.slow
 def test_absolute_budgets_of_the_backbone(swin, tmp_path):
     status, _, err = run(swin, "--params", "50K", out=tmp_path / "p")
     assert status == 0, err
@@ -147,6 +148,7 @@ def test_widths_are_multiples_under_the_budget(search, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_scopes(swin, tmp_path):
     shares = {}
     for scope in ("global", "layer", "type"):
@@ -167,6 +169,7 @@ def test_scopes(swin, tmp_path):
     assert max(shares["global"]) - min(shares["global"]) > 0.1
 
 
+@pytest.mark.slow
 def test_criteria_and_how_far_they_agree(search, tmp_path):
     kept = {}
     for criterion in ("alpha", "alpha-norm", "alpha-per-cost"):

@@ -128,6 +128,7 @@ def test_mmdetections_own_apis_and_tools(pruned, tmp_path, shapes):
     assert "coco/bbox_mAP" in run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_several_ratios_from_one_search(search_copy):
     config = next(search_copy.glob("*.py"))
     status, _, err = run_tool(
@@ -151,6 +152,7 @@ def test_without_arguments_the_newest_search_is_pruned(search_copy, tmp_path, mo
     assert (tmp_path / "work_dirs" / "mine" / "pruned_40" / "pruned.py").is_file()
 
 
+@pytest.mark.slow
 def test_keep_chooses_the_weights(search_run, tmp_path):
     config, checkpoint = next(search_run.glob("*.py")), search_run / "epoch_2.pth"
     state = torch.load(checkpoint, weights_only=False)["state_dict"]

@@ -185,6 +185,7 @@ def cifar(tmp_path, monkeypatch) -> Path:
     return folder.parent
 
 
+@pytest.mark.slow
 def test_from_a_search_to_a_step_of_retraining(tmp_path, cifar, small):
     """The shipped search config, smaller, through all three command lines."""
     folder = tmp_path / "search"

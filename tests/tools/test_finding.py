@@ -77,6 +77,7 @@ def test_what_looks_like_a_search_and_is_none_is_passed_over_and_named(
     assert "passed over work_dirs/syntax/search.py: it is no Python" in err
 
 
+@pytest.mark.slow
 def test_a_newer_search_of_the_other_kind_is_passed_over(
     search_copy,
     tmp_path,
@@ -119,6 +120,7 @@ def test_a_search_killed_while_it_wrote_a_name_is_found(tmp_path, small, marker)
     assert "epoch_49.pth: 0 bytes" in err
 
 
+@pytest.mark.slow
 def test_a_killed_search_is_pruned_and_not_written_over(small_config, search_copy, monkeypatch):
     monkeypatch.chdir(search_copy.parent)
     (search_copy / "last_checkpoint").write_text("")

@@ -142,6 +142,7 @@ def search_with(folder, config, penalty=None, edges=14):
 SMALLER = ("--cfg-options", "model.backbone.channels=2", "model.backbone.layers=3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "of-the-penalty"])
 def test_a_derivation_reports_the_latency(config, table, tmp_path, asked):
     penalty = dict(type="LatencyPenalty", gamma=0.1, latencies=str(table[1]))

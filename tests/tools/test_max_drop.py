@@ -36,6 +36,7 @@ def trained(tmp_path_factory):
     return config, checkpoint
 
 
+@pytest.mark.slow
 def test_the_largest_ratio_within_the_drop_is_pruned(trained, tmp_path):
     out = tmp_path / "out"
     status, text, err = run_tool("prune", *trained, "--max-drop", 10, "--out", out)

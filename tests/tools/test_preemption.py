@@ -74,7 +74,14 @@ def read(path):
 @pytest.mark.parametrize(
     ("kind", "at"),
     # In the middle of an epoch, at its end, and in the run's first step.
-    [(kind, at) for kind, n in LENGTHS.items() for at in (n + 3, 2 * n, 1)],
+    [
+        *((kind, n + 3) for kind, n in LENGTHS.items()),
+        *(
+            pytest.param(kind, at, marks=pytest.mark.slow)
+            for kind, n in LENGTHS.items()
+            for at in (2 * n, 1)
+        ),
+    ],
 )
 def test_it_goes_on_as_if_nothing_had_been(configs, whole, tmp_path, kind, at):
     work = tmp_path / "work"

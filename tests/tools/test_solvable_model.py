@@ -28,6 +28,7 @@ def error(*arguments) -> str:
     return err
 
 
+@pytest.mark.slow
 def test_the_published_limit(tmp_path):
     file = tmp_path / "new" / "limit.json"
     arguments = ["--alternation", "rarts", "--lam", "10", "--beta", "10", "--steps", "20000"]

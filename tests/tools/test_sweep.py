@@ -129,6 +129,7 @@ def test_a_file_that_is_no_description(tmp_path, text):
     assert "none.yaml' does not exist" in err
 
 
+@pytest.mark.slow
 def test_here_one_fails_the_others_are_merged_and_the_same_command_goes_on(config, tmp_path):
     work = tmp_path / "work"
     content = dict(

@@ -22,6 +22,7 @@ def searched(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--tta"], ["--out", "predictions.pkl"]])
 def test_a_test_in_the_work_dir_leaves_the_searchs_config_as_it_is(
     searched, tmp_path, monkeypatch, more

@@ -66,6 +66,7 @@ def classifier(tmp_path_factory):
     return config, checkpoint
 
 
+@pytest.mark.slow
 def test_a_classifier_averages_an_image_and_its_mirror_image(classifier, tmp_path):
     config, checkpoint = classifier
     pruned = tmp_path / "pruned"
