@@ -1,6 +1,7 @@
 """A network with random weights, an example for it, and how it is run."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def build(suite: str, name: str) -> tuple[nn.Module, Tensor, Callable[[nn.Module
     from rarts_mm.widths.flow.uneven import make_uneven
 
     torch.manual_seed(0)
-    network, run = _timm(name) if suite == "timm" else _detector(name)
+    network, run = _timm(name) if suite == "timm" else _configured(suite, name)
     make_uneven(network.double().eval())
     for size in SIZES:
         images = torch.randn(2, 3, size, size, dtype=torch.float64)
@@ -35,8 +36,8 @@ def _timm(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
     return timm.create_model(name), lambda network, images: network(images)
 
 
-def _detector(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
-    import mmdet
+def _configured(library: str, name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
+    """The model of one of a library's own configs."""
     from mmengine import Config, ConfigDict
     from mmengine.registry import init_default_scope
 
@@ -44,7 +45,8 @@ def _detector(name: str) -> tuple[nn.Module, Callable[[nn.Module, Any], Any]]:
     from rarts_mm.widths.flow.detectors import run_whole, with_visible_operators
     from rarts_mm.widths.pruned import without_pretrained
 
-    init_default_scope("mmdet")
-    cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / name)
+    init_default_scope(library)
+    folder = Path(import_module(library).__file__).parent
+    cfg = Config.fromfile(folder / ".mim" / "configs" / name)
     model = MODELS.build(ConfigDict(without_pretrained(cfg.model.to_dict())))
     return with_visible_operators(model), run_whole

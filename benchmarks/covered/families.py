@@ -1,4 +1,4 @@
-"""One network for each family of timm, and detectors of MMDetection's configs."""
+"""One network for each family of timm, and one for each of MMPretrain's and MMDetection's configs."""
 
 TIMM = (
     *("resnet50", "resnetv2_50", "seresnet50", "ecaresnet50t", "skresnet18", "resnest14d"),
@@ -29,5 +29,70 @@ MMDET = (
     *("solov2/solov2_r50_fpn_1x_coco.py", "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"),
     *("mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py"),
     "cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py",
+    *("detr/detr_r50_8xb2-150e_coco.py", "deformable_detr/deformable-detr_r50_16xb2-50e_coco.py"),
+    *("dino/dino-4scale_r50_8xb2-12e_coco.py", "mask2former/mask2former_r50_8xb2-lsj-50e_coco.py"),
+    *("centernet/centernet_r18_8xb16-crop512-140e_coco.py", "ddod/ddod_r50_fpn_1x_coco.py"),
+    *("paa/paa_r50_fpn_1x_coco.py", "reppoints/reppoints-minmax_r50_fpn-gn_head-gn_1x_coco.py"),
+    *(
+        "efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco.py",
+        "yolof/yolof_r50-c5_8xb8-1x_coco.py",
+    ),
+    *(
+        "condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py",
+        "yolact/yolact_r50_1xb8-55e_coco.py",
+    ),
+    *("nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py", "pafpn/faster-rcnn_r50_pafpn_1x_coco.py"),
+    *("libra_rcnn/libra-faster-rcnn_r50_fpn_1x_coco.py", "htc/htc_r50_fpn_1x_coco.py"),
+    *("dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py", "gn/mask-rcnn_r50_fpn_gn-all_2x_coco.py"),
+    *("ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco.py", "hrnet/faster-rcnn_hrnetv2p-w18-1x_coco.py"),
+    *("pvt/retinanet_pvt-t_fpn_1x_coco.py", "dcnv2/faster-rcnn_r50-mdconv-c3-c5_fpn_1x_coco.py"),
+    *(
+        "res2net/faster-rcnn_res2net-101_fpn_2x_coco.py",
+        "resnest/faster-rcnn_s50_fpn_syncbn-backbone+head_ms-range-1x_coco.py",
+    ),
+    *(
+        "regnet/retinanet_regnetx-800MF_fpn_1x_coco.py",
+        "double_heads/dh-faster-rcnn_r50_fpn_1x_coco.py",
+    ),
 )
-FAMILIES = {"timm": TIMM, "mmdet": MMDET}
+# What is no classifier of images, or stands under another name already, is left out.
+MMPRETRAIN = (
+    *("convmixer/convmixer-768-32_10xb64_in1k.py", "convnext/convnext-tiny_32xb128_in1k.py"),
+    *("convnext_v2/convnext-v2-atto_32xb32_in1k.py", "cspnet/cspresnet50_8xb32_in1k.py"),
+    *("cspnet/cspdarknet50_8xb32_in1k.py", "cspnet/cspresnext50_8xb32_in1k.py"),
+    *("conformer/conformer-tiny-p16_8xb128_in1k.py", "davit/davit-tiny_4xb256_in1k.py"),
+    *("deit/deit-tiny_4xb256_in1k.py", "deit/deit-tiny-distilled_4xb256_in1k.py"),
+    *("deit3/deit3-small-p16_64xb64_in1k.py", "densenet/densenet121_4xb256_in1k.py"),
+    *(
+        "edgenext/edgenext-xxsmall_8xb256_in1k.py",
+        "efficientformer/efficientformer-l1_8xb128_in1k.py",
+    ),
+    *(
+        "efficientnet/efficientnet-b0_8xb32_in1k.py",
+        "efficientnet_v2/efficientnetv2-b0_8xb32_in1k.py",
+    ),
+    *("hivit/hivit-tiny-p16_16xb64_in1k.py", "hornet/hornet-tiny_8xb128_in1k.py"),
+    *("hrnet/hrnet-w18_4xb32_in1k.py", "inception_v3/inception-v3_8xb32_in1k.py"),
+    *("levit/levit-128s_8xb256_in1k.py", "mlp_mixer/mlp-mixer-base-p16_64xb64_in1k.py"),
+    *("mobilenet_v2/mobilenet-v2_8xb32_in1k.py", "mobilenet_v3/mobilenet-v3-small_8xb128_in1k.py"),
+    *("mobileone/mobileone-s0_8xb32_in1k.py", "mobilevit/mobilevit-xxsmall_8xb128_in1k.py"),
+    *("mvit/mvitv2-tiny_8xb256_in1k.py", "poolformer/poolformer-s12_32xb128_in1k.py"),
+    *("regnet/regnetx-400mf_8xb128_in1k.py", "replknet/replknet-31B_32xb64_in1k.py"),
+    *("repmlp/repmlp-base_8xb64_in1k.py", "repvgg/repvgg-A0_8xb32_in1k.py"),
+    *("res2net/res2net50-w14-s8_8xb32_in1k.py", "resnest/resnest50_32xb64_in1k.py"),
+    *("resnet/resnet50_8xb32_in1k.py", "resnet/resnetv1c50_8xb32_in1k.py"),
+    *("resnet/resnetv1d50_8xb32_in1k.py", "resnext/resnext50-32x4d_8xb32_in1k.py"),
+    *("revvit/revvit-small_8xb256_in1k.py", "riformer/riformer-s12_8xb128_in1k.py"),
+    *("seresnet/seresnet50_8xb32_in1k.py", "shufflenet_v1/shufflenet-v1-1x_16xb64_in1k.py"),
+    *("shufflenet_v2/shufflenet-v2-1x_16xb64_in1k.py", "swin_transformer/swin-tiny_16xb64_in1k.py"),
+    *(
+        "swin_transformer_v2/swinv2-tiny-w8_16xb64_in1k-256px.py",
+        "t2t_vit/t2t-vit-t-14_8xb64_in1k.py",
+    ),
+    *("tinyvit/tinyvit-5m_8xb256_in1k.py", "tnt/tnt-s-p16_16xb64_in1k.py"),
+    *("twins/twins-pcpvt-small_8xb128_in1k.py", "twins/twins-svt-small_8xb128_in1k.py"),
+    *("van/van-tiny_8xb128_in1k.py", "vgg/vgg11bn_8xb32_in1k.py", "vig/vig-tiny_8xb128_in1k.py"),
+    *("vig/pvig-tiny_8xb128_in1k.py", "vision_transformer/vit-base-p32_64xb64_in1k.py"),
+    *("wrn/wide-resnet50_8xb32_in1k.py", "xcit/xcit-nano-12-p16_8xb128_in1k.py"),
+)
+FAMILIES = {"timm": TIMM, "mmpretrain": MMPRETRAIN, "mmdet": MMDET}

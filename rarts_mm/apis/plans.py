@@ -14,6 +14,7 @@ from rarts_mm.analysis.width_costs import WidthCosts
 from rarts_mm.search import AUXILIARY
 from rarts_mm.widths import importance, rank_scores
 from rarts_mm.widths.budgets import WidthCost, agreement, keep_nonzero, keep_within
+from rarts_mm.widths.derivatives import Derivatives
 from rarts_mm.widths.flow.attached import attached
 from rarts_mm.widths.naming import EVERYWHERE
 
@@ -22,6 +23,7 @@ from .input_size import input_size
 from .plan import MODEL, Plan, amount_of
 from .search_checkpoint import Search, build_searched
 from .targets import FLOPS, PARAMETERS, SCORES, Target
+from .training_losses import derivatives_of
 
 BACKBONE = "backbone"
 # Criteria that rank by what the search learned, and so can be compared with each other.
@@ -41,6 +43,7 @@ class Ranking:
         of: what a budget counts, ``'backbone'`` or ``'model'``; None: the backbone if all units lie
             there, else the model.
         input_size: height and width of the image that FLOPs are counted for; None: the config's.
+        images: how many training images the criteria that look at the loss see; the others see none.
     """
 
     criterion: str = "alpha"
@@ -50,6 +53,7 @@ class Ranking:
     min_keep: int = 1
     of: str | None = None
     input_size: tuple[int, int] | None = None
+    images: int = 256
 
     @property
     def arguments(self) -> list[str]:
@@ -64,6 +68,7 @@ class Ranking:
     def suffix(self) -> str:
         """What tells the folders of different rankings apart: ``_magnitude_round8``; empty by default."""
         prefixes = dict(seed="seed", scope="per-", round_to="round", min_keep="keep", of="of-")
+        prefixes |= dict(images="images")
         out = ""
         for name, value in self._chosen():
             text = "x".join(map(str, value)) if isinstance(value, tuple) else value
@@ -120,6 +125,7 @@ class _Planner:
         self._counts = WidthCosts(self.network)
         self._costs: dict[tuple[str, str], WidthCost] = {}
         self._parts: dict[str, str] = {}
+        self._measured: Derivatives | None = None
 
     def plan(self, target: Target) -> Plan:
         kept = self._keep(target, self.how.criterion)
@@ -168,7 +174,16 @@ class _Planner:
             # Of the whole model: what a dimension costs outside the budget's part it costs, too.
             quantity = FLOPS if target.quantity == FLOPS else PARAMETERS
             cost = self._cost(quantity, MODEL)
-        return importance(self.network, criterion, self.how.seed, self.search.alphas, cost)
+        return importance(
+            self.network, criterion, self.how.seed, self.search.alphas, cost, self._derivatives
+        )
+
+    def _derivatives(self) -> Derivatives:
+        """Measured once for all targets."""
+        if self._measured is None:
+            one_by_one = self.how.criterion == "fisher"
+            self._measured = derivatives_of(self.search, self.how.images, one_by_one)
+        return self._measured
 
     def _cost(self, quantity: str, of: str | None = None) -> WidthCost:
         if of is None:

@@ -214,7 +214,9 @@ def _check_folder(folder: Path, source: dict) -> None:
 def _identity(source: dict) -> dict:
     """What makes a pruning the same one."""
     same = {key: source[key] for key in ("sha256", "keep")}
-    return same | {"target": " ".join(source["target"]), **source["ranking"]}
+    # What older versions had no option for was done as is the default now.
+    ranking = json.loads(json.dumps(asdict(Ranking()))) | source["ranking"]
+    return same | {"target": " ".join(source["target"]), **ranking}
 
 
 def _texts(search: Search, plan: Plan, extras: Extras, source: dict) -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 
 from rarts_mm.widths import CRITERIA
 from rarts_mm.widths.budgets import SCOPES
+from rarts_mm.widths.derivatives import FROM_DATA
 
 from .max_drop import MaxDrop
 from .plans import Ranking
@@ -62,11 +63,18 @@ def add_pruning_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(CRITERIA),
         default=Ranking.criterion,
         help="the scores' |alpha| (default), that times the norm of the weights it multiplies, or over "
-        "the dimension's cost; the L1 norm of the weights that write a dimension, within its layer; or "
-        "random numbers",
+        "the dimension's cost; the L1 norm of the weights that write a dimension, within its layer; "
+        "random numbers; or what the training loss changes by as it goes: to first order (taylor), or to "
+        "second order over the memory of its maps (fisher)",
     )
     how.add_argument(
         "--seed", type=int, metavar="N", help="seed of --criterion random (default: 0)"
+    )
+    how.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="training images that --criterion taylor and fisher look at (default: 256)",
     )
     how.add_argument(
         "--scope",
@@ -122,6 +130,14 @@ def read_ranking(parser: argparse.ArgumentParser, args: argparse.Namespace) -> R
     """How dimensions are ranked; options that nothing would read end the program."""
     if args.seed is not None and args.criterion != "random":
         parser.error(f"--seed {args.seed}: only --criterion random draws; leave --seed out")
+    if args.images is not None:
+        if args.criterion not in FROM_DATA:
+            parser.error(
+                f"--images {args.images}: only --criterion {' and '.join(FROM_DATA)} look at images; leave "
+                "--images out"
+            )
+        if args.images < 1:
+            parser.error(f"--images {args.images}: at least one image is needed")
     if args.of is not None and not (args.params or args.flops):
         parser.error(f"--of {args.of}: only --params and --flops are budgets; leave --of out")
     return Ranking(
@@ -130,6 +146,7 @@ def read_ranking(parser: argparse.ArgumentParser, args: argparse.Namespace) -> R
         scope=args.scope,
         round_to=args.round_to,
         min_keep=args.min_keep,
+        images=args.images or Ranking.images,
         of=args.of,
         input_size=None if args.input_size is None else tuple(args.input_size),
     )

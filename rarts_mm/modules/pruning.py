@@ -1,8 +1,9 @@
 """From a network and an example to a smaller network."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from rarts_mm.widths import rank_scores
 from rarts_mm.widths.budgets import WidthCost, keep_within
+from rarts_mm.widths.derivatives import FROM_DATA, Derivatives, measure_derivatives
 from rarts_mm.widths.flow import Groups, find_groups
 from rarts_mm.widths.flow.choosing import leave_out
 from rarts_mm.widths.flow.costs import flop_cost, parameter_cost
 from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
+from rarts_mm.widths.flow.scoring import insert_group_scores
 from rarts_mm.widths.flow.trial import TOLERANCE, worst_difference
 from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names
@@ -108,9 +111,20 @@ def groups(
         FlowError: the network does not run on the example.
         ValueError: ``include`` or ``exclude`` name nothing.
     """
+    return _groups(model, example_inputs, include, exclude, calling(example_inputs, forward))
+
+
+def _groups(
+    model: nn.Module,
+    inputs: Any,
+    include: Names,
+    exclude: Names,
+    run: Forward,
+    scored: bool = False,
+) -> Groups:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
-    found = find_groups(model, example_inputs, calling(example_inputs, forward))
+    found = find_groups(model, inputs, run, scored)
     leave_out(model, found, include, exclude)
     return found
 
@@ -129,6 +143,8 @@ def prune(
     include: Names = EVERYWHERE,
     exclude: Names = (),
     seed: int = 0,
+    data: Iterable[Any] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
     forward: Forward | None = None,
 ) -> Smaller:
     """Cut the least important channels of any network, and prove that it computes the same.
@@ -145,12 +161,15 @@ def prune(
             FLOPs are those of the example.
         ratio: share of all channels that goes, in (0, 1).
         params, flops: or what may remain: a share in (0, 1), or a number above 1.
-        criterion: ``'magnitude'``, ``'geometric-median'`` or ``'random'``.
+        criterion: ``'magnitude'``, ``'geometric-median'``, ``'random'``; or by the loss on data ``'taylor'``
+            and ``'fisher'``, whose mean is over what ``data`` yields: batches of one image are its definition.
         round_to: widths of layers are multiples of this; groups that are smaller stay whole.
         min_keep: channels that every group keeps.
         scope: ``'global'`` compares all channels, ``'layer'`` takes the same share of every group.
         include, exclude, forward: as for :func:`groups`.
         seed: of the criterion ``'random'``.
+        data: batches for ``loss``, a few hundred images; for the criteria that look at it.
+        loss: ``loss(model, batch)``, a scalar. The model is a copy in evaluation mode.
 
     Raises:
         FlowError: the network does not run on the example.
@@ -165,12 +184,20 @@ def prune(
             f"Give one of ratio (0.4 removes 40 % of the channels), params and flops (what may remain), "
             f"got {', '.join(given) or 'none'}."
         )
-    found = groups(model, example_inputs, include=include, exclude=exclude, forward=forward)
+    scored = criterion in FROM_DATA
+    if scored != (data is not None and loss is not None):
+        raise ValueError(
+            f"criterion={criterion!r} ranks by the loss: give data (batches) and loss (of a model and a batch)."
+            if scored
+            else f"Only the criteria {', '.join(FROM_DATA)} look at data and loss, not {criterion!r}."
+        )
+    run = calling(example_inputs, forward)
+    found = _groups(model, example_inputs, include, exclude, run, scored)
     if not found.groups:
         raise ValueError(f"There is nothing to cut in the {type(model).__name__}.\n{found}")
-    run = calling(example_inputs, forward)
+    measure = partial(_derivatives, model, found, data, loss) if scored else None
     costs = {"params": parameter_cost(model, found), "flops": flop_cost(found)}
-    kept = _choose(model, found, costs, given, criterion, round_to, min_keep, scope, seed)
+    kept = _choose(model, found, costs, given, criterion, round_to, min_keep, scope, seed, measure)
     cut = Cut.of(found, kept)
     smaller = cut_network(copy.deepcopy(model), cut)
     error = _prove(model, found, cut, example_inputs, run)
@@ -191,36 +218,44 @@ def _choose(
     min_keep: int,
     scope: str,
     seed: int,
+    measure: Callable[[], Derivatives] | None,
 ) -> dict[str, Tensor]:
     (what, amount), *_ = given.items()
     multiples = {name: group.multiple for name, group in found.groups.items()}
-    large = {n: g for n, g in found.groups.items() if g.size * multiples[n] >= round_to}
-    if not large:
-        raise ValueError(
-            f"round_to={round_to} is more than every group has: the widest layer of one has "
-            f"{max(g.size * multiples[n] for n, g in found.groups.items())} channels."
-        )
-    numbers = channel_importance(model, found, criterion, seed)
-    numbers = {name: numbers[name] for name in large}
+    numbers = channel_importance(model, found, criterion, seed, measure)
     settings = dict(
         min_keep=min_keep,
         round_to=round_to,
         scope=scope,
-        kinds=dict.fromkeys(large, "channel"),
+        kinds=dict.fromkeys(numbers, "channel"),
         multiples=multiples,
     )
     if what == "ratio":
-        kept = rank_scores(numbers, amount, **settings)
-    else:
-        cost = costs[what]
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
-            raise ValueError(f"{what}={amount!r} must be a share in (0, 1), or a number above 1.")
-        budget = amount * cost.whole if amount < 1 else amount
-        if budget >= cost.whole:
-            raise ValueError(f"{what}={amount!r} is no less than there is: {cost.whole:,}.")
-        kept = keep_within(numbers, cost, budget, **settings)
-    whole = {n: torch.arange(g.size) for n, g in found.groups.items() if n not in large}
-    return {name: {**kept, **whole}[name] for name in found.groups}
+        return rank_scores(numbers, amount, **settings)
+    cost = costs[what]
+    if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
+        raise ValueError(f"{what}={amount!r} must be a share in (0, 1), or a number above 1.")
+    budget = amount * cost.whole if amount < 1 else amount
+    if budget >= cost.whole:
+        raise ValueError(f"{what}={amount!r} is no less than there is: {cost.whole:,}.")
+    return keep_within(numbers, cost, budget, **settings)
+
+
+def _derivatives(
+    model: nn.Module,
+    found: Groups,
+    data: Iterable[Any],
+    loss: Callable[[nn.Module, Any], Tensor],
+) -> Derivatives:
+    """What the loss says about the channels, by scores of one in front of all that reads them."""
+    scored, alphas = copy.deepcopy(model), {}
+    like = next(model.parameters())
+    for name, group in found.groups.items():
+        alphas[name] = torch.ones(group.size, dtype=like.dtype, device=like.device)
+        insert_group_scores(scored, found, name, alphas[name])
+    written = {name: group.written(model) for name, group in found.groups.items()}
+    losses = (partial(loss, scored, batch) for batch in data)
+    return measure_derivatives(scored, alphas, losses, written)
 
 
 def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any, run: Forward) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .budgets.cost import WidthCost
+from .derivatives import Derivatives, group_fisher, taylor
 from .naming import nearest
 from .scores import scored_sites, scores_of
 
@@ -26,12 +27,14 @@ class Evidence:
         alphas: Unit name -> (size,), what the search learned.
         cost: What widths cost.
         seed: For random numbers.
+        derivatives: Measures what the loss on data says about the scores.
     """
 
     network: nn.Module
     alphas: Mapping[str, Tensor]
     cost: WidthCost
     seed: int
+    derivatives: Callable[[], Derivatives] | None = None
 
 
 Criterion = Callable[[Evidence], dict[str, Tensor]]
@@ -43,6 +46,7 @@ def importance(
     seed: int = 0,
     alphas: Mapping[str, Tensor] | None = None,
     cost: WidthCost | None = None,
+    derivatives: Callable[[], Derivatives] | None = None,
 ) -> dict[str, Tensor]:
     """The importance of every scored dimension of a network.
 
@@ -53,6 +57,9 @@ def importance(
         alphas: Unit name -> (size,), what the search learned, where that is not what the network
             carries: batch norm scales for example.
         cost: What widths cost; ``'alpha-per-cost'`` needs it, the others do not read it.
+        derivatives: Measures the loss on data
+            (:func:`~rarts_mm.widths.derivatives.measure_derivatives`); ``'taylor'`` and ``'fisher'`` need
+            it, the others do not call it.
 
     Returns:
         Unit name -> (size,) numbers >= 0, of which the lowest go first.
@@ -71,7 +78,7 @@ def importance(
         raise ValueError("The network carries no scores, so there is nothing to rank.")
     if cost is None:
         cost = WidthCost.of_scores({name: alpha.numel() for name, alpha in carried.items()})
-    return CRITERIA[criterion](Evidence(network, alphas or carried, cost, seed))
+    return CRITERIA[criterion](Evidence(network, alphas or carried, cost, seed, derivatives))
 
 
 def by_alpha(evidence: Evidence) -> dict[str, Tensor]:
@@ -175,6 +182,33 @@ def by_random(evidence: Evidence) -> dict[str, Tensor]:
     return {name: drawn[name] for name in sizes}
 
 
+def by_taylor(evidence: Evidence) -> dict[str, Tensor]:
+    """What the loss changes by, to first order: :func:`~rarts_mm.widths.derivatives.taylor`."""
+    return taylor(_derivatives(evidence))
+
+
+def by_fisher(evidence: Evidence) -> dict[str, Tensor]:
+    """To second order, over memory: :func:`~rarts_mm.widths.derivatives.group_fisher`.
+
+    Raises:
+        ValueError: The memory of the dimensions' maps is not known.
+    """
+    derivatives = _derivatives(evidence)
+    if not derivatives.memory:
+        raise ValueError(
+            "Fisher's criterion divides by the memory that a channel's maps take, which is known for the "
+            "channels of whole networks: search with model.space=dict(type='ChannelSpace'), or rank by "
+            "--criterion taylor."
+        )
+    return group_fisher(derivatives)
+
+
+def _derivatives(evidence: Evidence) -> Derivatives:
+    if evidence.derivatives is None:
+        raise ValueError("This criterion looks at the loss on data; give derivatives.")
+    return evidence.derivatives()
+
+
 def _finite(weight: Tensor, name: str) -> Tensor:
     weight = weight.detach().to("cpu", torch.float64)
     if not bool(weight.isfinite().all()):
@@ -191,4 +225,6 @@ CRITERIA: dict[str, Criterion] = {
     "alpha-per-cost": by_alpha_per_cost,
     "magnitude": by_magnitude,
     "random": by_random,
+    "taylor": by_taylor,
+    "fisher": by_fisher,
 }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .budgets.cost import WidthCost
-from .budgets.filling import floor_of, keep_within, step_of
+from .budgets.filling import floor_of, is_small, keep_within, smallest_width, step_of
 
 
 def rank_scores(
@@ -47,12 +47,13 @@ def rank_scores(
     total = sum(sizes.values())
     cost = WidthCost.of_scores(sizes)
     target = round(ratio * total)
-    whole = all(isinstance(n, int) and n >= 1 for n in (min_keep, round_to))
-    if whole and alphas and round_to <= min(sizes.values()):
+    if all(isinstance(n, int) and n >= 1 for n in (min_keep, round_to)):
         floor = floor_of(min_keep, round_to)
         steps = {name: step_of(round_to, (multiples or {}).get(name, 1)) for name in sizes}
-        spare = sum(max(size - floor_of(min_keep, steps[n]), 0) for n, size in sizes.items())
-        if target > spare:
+        spare = total - sum(smallest_width(size, min_keep, steps[n]) for n, size in sizes.items())
+        # Where no unit has a multiple there is another error.
+        possible = not all(is_small(size, steps[n]) for n, size in sizes.items())
+        if possible and target > spare:
             raise ValueError(
                 f"A ratio of {ratio} removes {target} of {total} dimensions, but with at least "
                 f"{floor} kept in each of {len(sizes)} units only {spare} can go: the "

@@ -229,7 +229,7 @@ def test_a_smaller_network_trains_and_keeps_its_mode():
         (dict(params=1e12), "is no less than there is"),
         (dict(params=10), "The budget of 10 is below that"),
         (dict(ratio=0.4, criterion="magnitud"), "Did you mean .*magnitude"),
-        (dict(ratio=0.4, round_to=64), "round_to=64 is more than every group has"),
+        (dict(ratio=0.4, round_to=64), "round_to=64 is larger than every unit"),
         (dict(ratio=0.4, round_to=0), "round_to must be a whole number"),
         (dict(ratio=0.99, min_keep=8), "the largest ratio is"),
     ],

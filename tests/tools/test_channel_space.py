@@ -51,3 +51,31 @@ def test_list_search_prune_finetune_test_and_prune_again(tmp_path):
     tool("prune", again, tmp_path / "second/epoch_1.pth", "--ratio", "0.3")
     smaller = json.loads((tmp_path / "second/pruned_30/widths.json").read_text())
     assert smaller["scores"] == record["scores"] - record["removed"]
+
+
+@pytest.mark.slow
+def test_criteria_that_look_at_the_training_loss(tmp_path):
+    config = write_digits(tmp_path, CONFIGS / "rarts_mobilenet-v2_digits.py", 32, 1, MORE)
+    tool("train", config, "--work-dir", tmp_path / "run")
+    checkpoint = tmp_path / "run" / "epoch_1.pth"
+    kept = {}
+    for criterion in ("taylor", "fisher", "alpha"):
+        images = ["--images", 40] if criterion != "alpha" else []
+        tool(
+            *("prune", config, checkpoint, "--flops", 0.5, "--criterion", criterion),
+            *(*images, "--out", tmp_path / criterion),
+        )
+        record = json.loads((tmp_path / criterion / "widths.json").read_text())
+        kept[criterion] = [unit["kept"] for unit in record["units"].values()]
+    # The same again is the same: the images' order is seeded.
+    tool(
+        *("prune", config, checkpoint, "--flops", 0.5, "--criterion", "taylor"),
+        *("--images", 40, "--out", tmp_path / "taylor"),
+    )
+    again = json.loads((tmp_path / "taylor" / "widths.json").read_text())
+    assert [unit["kept"] for unit in again["units"].values()] == kept["taylor"]
+    assert kept["taylor"] != kept["fisher"]
+    assert kept["taylor"] != kept["alpha"]
+    status, _, err = run_tool("prune", config, checkpoint, "--flops", 0.5, "--images", 40)
+    assert status == 2
+    assert "only --criterion taylor and fisher look at images" in err

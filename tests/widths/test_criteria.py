@@ -188,7 +188,7 @@ def test_weights_that_are_not_finite(network):
 def test_unknown_criterion_lists_the_known(network):
     with pytest.raises(
         ValueError,
-        match=r"'magnitudes'; known are alpha, alpha-norm, alpha-per-cost, magnitude, random",
+        match=r"'magnitudes'; known are alpha, alpha-norm, alpha-per-cost, magnitude, random, taylor, fisher",
     ):
         importance(network, "magnitudes")
 

@@ -43,12 +43,14 @@ def widths_of(kept):
 def test_within_the_budget_and_filled(problem, share, min_keep, round_to):
     scores, cost = problem
     budget = share * cost.whole
-    if round_to > min(cost.sizes.values()):
+    if round_to > max(cost.sizes.values()):
         with pytest.raises(ValueError, match="is larger than"):
             keep_within(scores, cost, budget, min_keep=min_keep, round_to=round_to)
         return
     block = max(round_to, math.ceil(min_keep / round_to) * round_to)
-    floors = {name: min(size, block) for name, size in cost.sizes.items()}
+    floors = {
+        name: size if size < round_to else min(size, block) for name, size in cost.sizes.items()
+    }
     if cost(floors) > budget:
         with pytest.raises(ValueError, match="remain at least"):
             keep_within(scores, cost, budget, min_keep=min_keep, round_to=round_to)
@@ -130,9 +132,17 @@ def test_a_dear_dimension_that_does_not_fit_does_not_end_the_filling():
     assert cost.per_dimension() == {"dear": 10, "cheap": 1}
 
 
-def test_rounding_larger_than_a_unit_names_it():
-    with pytest.raises(ValueError, match=r"round_to=8 is larger than 1 of 2 units: a has 5 dim"):
-        rank_scores({"a": torch.rand(5), "b": torch.rand(16)}, 0.4, round_to=8)
+def test_units_smaller_than_the_rounding_stay_whole():
+    scores = {"a": torch.rand(5), "b": torch.rand(16) + 1}
+    kept = rank_scores(scores, 0.4, round_to=8)
+    assert widths_of(kept) == {"a": 5, "b": 8}
+    with pytest.raises(ValueError, match=r"largest ratio is 0.3810"):
+        rank_scores(scores, 0.45, round_to=8)
+
+
+def test_rounding_larger_than_every_unit():
+    with pytest.raises(ValueError, match=r"round_to=8 is larger than every unit.*the largest is 6"):
+        rank_scores({"a": torch.rand(5), "b": torch.rand(2)}, 0.4, round_to=8, multiples={"b": 3})
 
 
 def test_a_budget_below_the_floors_says_what_remains_at_least():

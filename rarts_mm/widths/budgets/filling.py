@@ -47,7 +47,7 @@ def keep_within(
         budget: The largest cost allowed, in the cost's unit.
         min_keep: Dimensions that every unit keeps at least; smaller units stay whole.
         round_to: Widths are multiples of this number, or whole. Then ``round_to`` dimensions come back
-            at a time, by their mean importance.
+            at a time, by their mean importance. Units that are smaller stay whole.
         scope, kinds: See :func:`~rarts_mm.widths.budgets.ordering.order_dimensions`.
         multiples: Unit name -> how wide a layer becomes with each of its dimensions, where that is not
             1: ``round_to`` is about the layer.
@@ -56,8 +56,8 @@ def keep_within(
         Unit name -> (kept,) sorted int64 indices of the dimensions to keep, on the CPU.
 
     Raises:
-        ValueError: A budget below the cost of the floors, a bad floor, a ``round_to`` larger than a
-            unit, or what :func:`~rarts_mm.widths.budgets.ordering.order_dimensions` raises.
+        ValueError: A budget below the cost of the floors, a bad floor, a ``round_to`` larger than
+            every unit, or what :func:`~rarts_mm.widths.budgets.ordering.order_dimensions` raises.
     """
     ordering = order_dimensions(importance, scope, kinds)
     blocks, floors = _blocks(ordering, min_keep, round_to, multiples or {})
@@ -134,6 +134,16 @@ def floor_of(min_keep: int, round_to: int) -> int:
     return -(-min_keep // round_to) * round_to
 
 
+def is_small(size: int, step: int) -> bool:
+    """Whether a unit has no multiple but itself."""
+    return size < step
+
+
+def smallest_width(size: int, min_keep: int, step: int) -> int:
+    """Dimensions that a unit keeps at least."""
+    return size if is_small(size, step) else min(size, floor_of(min_keep, step))
+
+
 def _blocks(
     ordering: Ordering, min_keep: int, round_to: int, multiples: Mapping[str, int]
 ) -> tuple[list[_Block], list[int]]:
@@ -142,21 +152,18 @@ def _blocks(
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
     steps = [step_of(round_to, multiples.get(name, 1)) for name in ordering.names]
-    small = [
-        (name, int(size))
-        for name, size, step in zip(ordering.names, ordering.sizes, steps, strict=True)
-        if size < step
-    ]
-    if small:
-        name, size = small[0]
+    sizes = ordering.sizes.tolist()
+    if all(is_small(size, step) for size, step in zip(sizes, steps, strict=True)):
+        largest = max(
+            size * multiples.get(n, 1) for n, size in zip(ordering.names, sizes, strict=True)
+        )
         raise ValueError(
-            f"round_to={round_to} is larger than {len(small)} of {len(ordering.names)} units: {name} "
-            f"has {size} dimensions. Round to {min(size for _, size in small)} or less, or leave "
-            "these units out (model.space.exclude)."
+            f"round_to={round_to} is larger than every unit, so all would stay whole: the largest is "
+            f"{largest} wide. Round to less."
         )
     blocks, floors = [], []
-    for number, (size, step) in enumerate(zip(ordering.sizes.tolist(), steps, strict=True)):
-        floor = min(size, floor_of(min_keep, step))
+    for number, (size, step) in enumerate(zip(sizes, steps, strict=True)):
+        floor = smallest_width(size, min_keep, step)
         floors.append(floor)
         ranked = ordering.of_unit(number)
         for start in range(floor, size, step):

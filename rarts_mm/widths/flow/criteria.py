@@ -1,4 +1,4 @@
-"""What channels are ranked by, from the weights alone.
+"""What channels are ranked by: from the weights alone, or from a loss on data.
 
 A channel's weights are all that go with it: the rows that write it, the columns that read it, in every layer
 of its group. The parameters of norms and biases are of another scale and not looked at.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ..derivatives import FROM_DATA, Derivatives
 from ..naming import nearest
 from .groups import ChannelGroup, Groups
 
@@ -16,14 +17,19 @@ Criterion = Callable[[ChannelGroup, Tensor, torch.Generator], Tensor]
 
 
 def channel_importance(
-    network: nn.Module, groups: Groups, criterion: str = "magnitude", seed: int = 0
+    network: nn.Module,
+    groups: Groups,
+    criterion: str = "magnitude",
+    seed: int = 0,
+    derivatives: Callable[[], Derivatives] | None = None,
 ) -> dict[str, Tensor]:
     """A number for every channel of every group; the lowest go first.
 
     Args:
         network: the network that ``groups`` was found in.
-        criterion: a key of :data:`CRITERIA`.
+        criterion: a key of :data:`CRITERIA` or of :data:`~rarts_mm.widths.derivatives.FROM_DATA`.
         seed: of the criterion ``'random'``.
+        derivatives: measures them, for the criteria that need data.
 
     Returns:
         Group -> (size,) float64 numbers >= 0.
@@ -31,11 +37,14 @@ def channel_importance(
     Raises:
         ValueError: an unknown criterion, or weights that are not finite.
     """
-    if criterion not in CRITERIA:
+    known = [*CRITERIA, *FROM_DATA]
+    if criterion not in known:
         raise ValueError(
-            f"There is no criterion {criterion!r}; known are {', '.join(CRITERIA)}. "
-            f"{nearest(str(criterion), CRITERIA)}"
+            f"There is no criterion {criterion!r}; known are {', '.join(known)}. "
+            f"{nearest(str(criterion), known)}"
         )
+    if criterion in FROM_DATA:
+        return FROM_DATA[criterion](derivatives())
     parameters = dict(network.named_parameters())
     generator = torch.Generator().manual_seed(seed)
     return {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from ..derivatives import Written
 from .atoms import Atoms, Place
 from .rules.convolution import KERNEL
 from .tracing import Product
@@ -82,6 +83,20 @@ class ChannelGroup:
             transposed = isinstance(network.get_submodule(path), _ConvTransposeNd)
             if kind == "weight" and dim == int(transposed):
                 found.append(path)
+        return found
+
+    def written(self, network: nn.Module) -> list[Written]:
+        """Those layers, with the share of their outputs that is one channel."""
+        found = []
+        for path in self.writers(network):
+            layer = network.get_submodule(path)
+            if layer.weight.dim() < 2:
+                # A norm's outputs are the maps that it is given.
+                continue
+            dim = int(isinstance(layer, _ConvTransposeNd))
+            outputs = layer.weight.shape[dim] * (layer.groups if dim else 1)
+            name = f"{path}.weight" if path else "weight"
+            found.append(Written(path, self.places[name, dim].shape[1] / outputs))
         return found
 
     @property
