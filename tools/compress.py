@@ -39,6 +39,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="also train the pruned architectures from random weights",
     )
     parser.add_argument(
+        "--steps",
+        type=int,
+        default=1,
+        metavar="N",
+        help="prunings in which a target is reached, the same share each, with a fine-tuning after each and, "
+        "where scores rank, a new search before the next (default: 1)",
+    )
+    parser.add_argument(
         "--verbose",
         action="store_true",
         help="show all that the stages print; by default it is in DIR/logs alone",
@@ -72,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             how=args.how,
             distill=args.distill,
             scratch=args.scratch,
+            steps=args.steps,
             options=args.cfg_options,
             verbose=args.verbose,
         )

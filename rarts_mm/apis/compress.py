@@ -1,7 +1,7 @@
 """The whole chain: baseline, search, prune, fine-tune, test."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -21,8 +21,10 @@ from .compress_stages import (
     prune_stage,
     train_stage,
 )
+from .compress_steps import Way, step_targets, steps_before_the_last, steps_folder
 from .config_files import config_text
 from .configs import plain_config, read_config, require_search
+from .errors import UsageError
 from .input_size import input_size
 from .iterations import RECIPES, refuse_endless
 from .max_drop import MaxDrop
@@ -44,6 +46,7 @@ def compress(
     how: Ranking | None = None,
     distill: bool = False,
     scratch: bool = False,
+    steps: int = 1,
     options: dict | None = None,
     verbose: bool = False,
 ) -> ResultsTable:
@@ -62,6 +65,8 @@ def compress(
         how: how dimensions are ranked and kept.
         distill: also fine-tune with the baseline as the teacher.
         scratch: also train the pruned architectures from random weights.
+        steps: how many prunings each target is reached in, with a fine-tuning after each, and a new search
+            before the next where it ranks by scores.
         options: settings of the config to override.
         verbose: show all that the stages print, which otherwise is in a log file of each.
 
@@ -76,7 +81,16 @@ def compress(
     require_search(cfg, str(config))
     require_test(cfg)
     check_search(cfg, "baseline", "finetune", complete=True)
-    check_plans(cfg, targets, how)
+    wholes = check_plans(cfg, targets, how)
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"--steps {steps!r}: at least one pruning is needed")
+    if max_drop and steps > 1:
+        raise UsageError(
+            f"--steps {steps} divides what is asked for, which --max-drop finds after the search; give "
+            "--ratio or a budget"
+        )
+    # Of every target: an impossible one must show now.
+    stepwise = {t: step_targets(t, steps, wholes.get(t)) for t in targets}
     refuse_endless(cfg, phases=("train", "val", "test"))
     for recipe in RECIPES:
         refuse_endless(plain_config(cfg, recipe), recipe, ("train", "val", "test"))
@@ -110,6 +124,7 @@ def compress(
             how,
             distill,
             scratch,
+            stepwise,
         )
 
 
@@ -123,6 +138,7 @@ def _chain(
     how: Ranking,
     distill: bool,
     scratch: bool,
+    stepwise: Mapping[Target, list[Target]],
 ) -> ResultsTable:
     work = stages.path.parent
     # Written out, so that every stage can be repeated by hand.
@@ -154,26 +170,40 @@ def _chain(
             work / "max_drop",
         )
         targets = [parse_target(SCORES, chosen["ratio"])]
+        stepwise = {target: [target] for target in targets}
+
+    def train(name: str, config: Path, work_dir: Path, load_from: str | None) -> Path:
+        return _train(stages, name, config, work_dir, load_from)
+
+    def prune(
+        name: str,
+        config: Path,
+        weights: Path,
+        target: Target,
+        folder: Path,
+        extras: Extras | None = None,
+    ) -> None:
+        flags = [*target.arguments, *how.arguments, "--out", str(folder)]
+        flags += ["--distill", *extras.distill] if extras and extras.distill else []
+        flags += ["--scratch"] if extras and extras.scratch else []
+        command = _command("prune", config, weights, *flags)
+        given = (config, weights, target, folder, how, extras or Extras())
+        stages.run(name, command, prune_stage, *given)
+
     models = {"baseline": (baseline_py, checkpoint)}
     for target in targets:
         folder = work / folder_name(target, how)
         name = target.label + how.suffix.replace("_", " ")
-        flags = [*target.arguments, *how.arguments, "--out", str(folder)]
+        way = Way(search_py, searched, target)
+        if len(stepwise[target]) > 1:
+            within = steps_folder(work, target, how, len(stepwise[target]))
+            name += f" in {len(stepwise[target])} steps"
+            way = steps_before_the_last(cfg, way, stepwise[target], within, how, train, prune, name)
+            folder = within / "last"
         extras = Extras((str(baseline_py), str(checkpoint)) if distill else None, scratch)
-        flags += ["--distill", *extras.distill] if distill else []
-        flags += ["--scratch"] if scratch else []
         besides = [w for w, wanted in (("distill", distill), ("scratch", scratch)) if wanted]
-        stages.run(
-            " with ".join([f"prune {name}", *besides]),
-            _command("prune", search_py, searched, *flags),
-            prune_stage,
-            search_py,
-            searched,
-            target,
-            folder,
-            how,
-            extras,
-        )
+        title = " with ".join([f"prune {name}", *besides])
+        prune(title, way.config, way.checkpoint, way.target, folder, extras)
         pruned_py = folder / "pruned.py"
         tuned = _train(stages, f"finetune {name}", pruned_py, folder / "finetune")
         models[f"pruned {name}"] = (pruned_py, folder / "pruned.pth")
@@ -190,7 +220,8 @@ def _chain(
         "scores that were removed, params and flops are what may remain"
     ]
     if control:
-        plan = control_plan(baseline_py, searched, tuned, work / "control.py")
+        trained = [searched, *way.trained, tuned]
+        plan = control_plan(baseline_py, trained, work / "control.py")
         trained_on = _train(
             stages, "control", work / "control.py", work / "control", load_from=str(checkpoint)
         )
@@ -199,7 +230,8 @@ def _chain(
         if plan["epochs"] is None:
             more, rounding = f"{plan['steps']} more iterations", ""
         notes.append(
-            f"baseline, trained on: {more}, as many steps as the search and one fine-tuning "
+            f"baseline, trained on: {more}, as many steps as the "
+            f"{'search and one fine-tuning' if len(trained) == 2 else 'trainings of one target'} "
             f"({plan['steps']}){rounding}"
         )
 

@@ -1,6 +1,7 @@
 """What the stages of ``compress`` do, each in a process of its own."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -54,10 +55,11 @@ def choose_stage(
     return dict(ratio=choice.target.amount, summary=choice.summary)
 
 
-def control_plan(baseline: Path, searched: Path, tuned: Path, out: Path) -> dict:
-    """Write the config that trains the baseline on for the steps of search and fine-tuning."""
-    search_meta, tuned_meta = (read_checkpoint(p)["meta"] for p in (searched, tuned))
-    steps = search_meta["iter"] + tuned_meta["iter"]
+def control_plan(baseline: Path, trained: Sequence[Path], out: Path) -> dict:
+    """Write the config that trains the baseline on for the steps of searches and fine-tunings, the last of
+    which is a fine-tuning."""
+    metas = [read_checkpoint(path)["meta"] for path in trained]
+    steps, tuned_meta = sum(meta["iter"] for meta in metas), metas[-1]
     cfg = read_config(baseline)
     if is_by_iterations(cfg.train_cfg):
         epochs, length = None, steps

@@ -98,10 +98,13 @@ def make_plans(search: Search, targets: Sequence[Target], how: Ranking) -> dict[
         raise UsageError(str(error)) from error
 
 
-def check_plans(cfg: Config, targets: Sequence[Target], how: Ranking) -> None:
+def check_plans(cfg: Config, targets: Sequence[Target], how: Ranking) -> dict[Target, int | None]:
     """Raise unless a search of this config can be pruned to these targets, whatever it finds.
 
     What widths cost does not depend on the scores, so the floors are known before the search.
+
+    Returns:
+        What there is, in each target's quantity; None for shares of the scores.
 
     Raises:
         UsageError: a budget below the floors, a ``round_to`` larger than a unit, no such part, an input
@@ -112,7 +115,8 @@ def check_plans(cfg: Config, targets: Sequence[Target], how: Ranking) -> None:
     alphas = {name: torch.rand(a.numel()) for name, a in model.alpha_parameters().items()}
     search = Search(cfg, model, model.kept, alphas, {}, Path(), AUXILIARY)
     given = [target for target in targets if not target.auto]
-    make_plans(search, given, replace(how, criterion="random"))
+    plans = make_plans(search, given, replace(how, criterion="random"))
+    return {target: plan.whole for target, plan in plans.items()}
 
 
 class _Planner:

@@ -61,3 +61,51 @@ def test_a_checkpoint_of_a_search_is_no_baseline(compress, tmp_path):
     assert run.stderr.count("is one of a search") == 1
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "work" / "search").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "searches"),
+    [
+        ((), 2),
+        # Nothing looks at scores: only the first pruning's search is run, for all targets.
+        (("--criterion", "taylor", "--images", 64), 1),
+    ],
+    ids=["scores", "taylor"],
+)
+def test_a_target_is_reached_in_steps(compress, tmp_path, how, searches):
+    arguments = ("--params", "0.6", "--steps", 2, "--control", *how)
+    run = compress(*arguments)
+    assert run.returncode == 0, run.stderr[-3000:]
+    work = tmp_path / "work"
+    (folder,) = work.glob("pruned_params_60*_2steps")
+    first, last = (
+        json.loads((folder / name / "widths.json").read_text())["plan"]
+        for name in ("step1", "last")
+    )
+    # What is left of the whole after one and after both: the same share each.
+    whole = first["whole"]
+    assert first["budget"] == int(whole * 0.6**0.5)
+    assert last["budget"] == int(whole * 0.6)
+    assert last["whole"] == first["counted"]
+    assert last["counted"] <= last["budget"]
+    assert len([*work.glob("search"), *folder.glob("search2")]) == searches
+    rows = json.loads((work / "results.json").read_text())
+    names = [row["model"] for row in rows["rows"]]
+    assert any(name.endswith("in 2 steps, fine-tuned") for name in names)
+    assert "the trainings of one target" in rows["notes"][1]
+    # Done is done.
+    again = compress(*arguments)
+    assert again.returncode == 0
+    assert json.loads((work / "results.json").read_text())["rows"] == rows["rows"]
+
+
+def test_steps_that_make_no_sense(compress):
+    for arguments, words in (
+        (("--ratio", "0.4", "--steps", 0), "at least one pruning is needed"),
+        (("--ratio", "auto", "--steps", 2), "leave --steps out"),
+        (("--max-drop", "1", "--steps", 2), "divides what is asked for"),
+    ):
+        run = compress(*arguments)
+        assert run.returncode == 2, run.stderr
+        assert words in run.stderr
