@@ -20,7 +20,7 @@ from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.scoring import insert_group_scores
-from rarts_mm.widths.flow.trial import TOLERANCE, worst_difference
+from rarts_mm.widths.flow.trial import FAILS, TOLERANCE, worst_difference
 from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names
 from rarts_mm.widths.running import (
@@ -263,8 +263,14 @@ def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any, run: Forward)
     exact = evaluation_copy(model, torch.float64)
     inputs = converted(inputs, torch.float64)
     wanted = masked_outputs(exact, found, cut.kept, inputs, run)
-    with torch.no_grad():
-        outputs = outputs_in(compute(cut_network(exact, cut), inputs, run))
+    try:
+        with torch.no_grad():
+            outputs = outputs_in(compute(cut_network(exact, cut), inputs, run))
+    except FAILS as error:
+        raise ProofError(
+            f"The cut {type(model).__name__} does not run at these widths ({type(error).__name__}: {error}); "
+            "another round_to may do, or exclude the layers that it names."
+        ) from error
     same = [t.shape for t in wanted] == [t.shape for t in outputs]
     error = worst_difference(wanted, outputs) if same else float("inf")
     if not error <= TOLERANCE:

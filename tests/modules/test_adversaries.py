@@ -147,6 +147,23 @@ class Scale(nn.Module):
         return x * self.weight.view(self.shape)
 
 
+def test_code_that_asks_for_even_widths_is_found_at_any_ratio():
+    """DaViT of MMPretrain pads its channels as if they were positions."""
+
+    def forward(network, x):
+        x = F.relu(network.a(x))
+        x = F.pad(x, (0, 1)) if x.shape[-1] % 2 else x
+        return network.c(F.relu(network.b(x)))
+
+    network = Network(forward)
+    x = torch.randn(3, 12, dtype=torch.float64)
+    found = rarts_mm.groups(network, x)
+    assert list(found.groups) == ["b"]
+    assert any("does not run" in f.reason for f in found.frozen if f.name == "a")
+    for ratio in (0.3, 0.35, 0.4, 0.45):
+        rarts_mm.prune(network, x, ratio)
+
+
 def test_numbers_change_only_where_a_trial_asks_for_it():
     network = Network(
         lambda self, x: self.c(self.scale(F.relu(self.b(F.relu(self.a(x)))))), scale=Scale()

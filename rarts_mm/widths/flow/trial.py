@@ -22,7 +22,7 @@ from .watching import compute, masked_outputs, outputs_in
 # Largest max |difference| / max |reference| that is rounding, in float64.
 TOLERANCE = 1e-11
 # What cut layers or their hosts raise when sizes do not fit.
-_FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
+FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
 # Of a module's numbers that could be a group's, so many are changed together at most.
 _NUMBERS = 3
 # Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
@@ -55,6 +55,19 @@ def try_groups(
         if group.is_scaled and (factors := list(_factors(network, group))):
             # The likeliest; whether it is right shows below.
             groups.groups[name] = replace(group, factors=(factors[0],))
+    _let_it_run(trial)
+    _let_it_agree(trial)
+    # Code may also ask for even widths, say.
+    trial.take_one_more()
+    before = list(groups.groups.values())
+    _let_it_run(trial)
+    if any(a is not b for a, b in zip(before, groups.groups.values(), strict=False)):
+        _let_it_agree(trial)
+
+
+def _let_it_run(trial: "_Trial") -> None:
+    """Repair or freeze groups until the network runs with a part of all of them gone."""
+    groups = trial.groups
     seen: set[tuple[str, str]] = set()
     while groups.groups:
         failure = trial.fails(groups.groups)
@@ -77,6 +90,11 @@ def try_groups(
             left.remove(name)
         for name in left:
             groups.freeze([name], f"cut on trial it does not run: {culprits[name].why}")
+
+
+def _let_it_agree(trial: "_Trial") -> None:
+    """Repair or freeze groups until it computes the same cut as masked."""
+    groups = trial.groups
     while groups.groups:
         names = list(groups.groups)
         why = trial.differs(names)
@@ -105,8 +123,15 @@ class _Trial:
         self._wanted: dict[tuple[str, ...], list[Tensor]] = {}
         self._hopeless: set[str] = set()
         self._beyond: set[Hashable] = set()
+        self._more = 0
         # How a group as it was then, cut alone, did, and where the run ended by itself.
         self._alone: dict[str, tuple[ChannelGroup, _Failure | None, str | None]] = {}
+
+    def take_one_more(self) -> None:
+        """Keep one channel more of every group from now on."""
+        self._more = 1
+        self._alone.clear()
+        self._wanted.clear()
 
     def fails(self, names: Iterable[str], until: str | None = None) -> _Failure | None:
         """Why the network does not run with a part of these groups gone, or None.
@@ -260,7 +285,8 @@ class _Trial:
             # Another share of each: what only works as all lose the same would not show.
             share = 0.2 + 0.5 * torch.rand((), generator=generator).item()
             order = torch.randperm(size, generator=generator)
-            kept[name] = order[: min(max(round((1 - share) * size), 1), size - 1)].sort().values
+            count = max(round((1 - share) * size), 1) + self._more
+            kept[name] = order[: min(count, size - 1)].sort().values
         return kept
 
     def _run(
@@ -282,7 +308,7 @@ class _Trial:
                 return None, outputs_in(compute(smaller, self.inputs, self.forward))
         except _Passed:
             return None, []
-        except _FAILS as error:
+        except FAILS as error:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
             return _Failure(where, f"{lines[0][:200]}{f' ({where})' if where else ''}"), []
