@@ -16,6 +16,7 @@ def detection_sample(height: int, width: int) -> BaseDataElement:
             "img_shape": (height, width),
             "ori_shape": (height, width),
             "pad_shape": (height, width),
+            "batch_input_shape": (height, width),
             "scale_factor": (1.0, 1.0),
         }
     )

@@ -11,11 +11,13 @@ from torch import nn
 
 from ..classes import qualified_name
 
-_SWIN = "rarts_mm.widths.layers.sliced_attention:SlicedWindowMSA"
-# By name, and imported when such a layer is met: here nothing but torch is needed.
+_SWIN = "rarts_mm.widths.layers.sliced_attention:free_window_attention"
+_MULTIHEAD = "rarts_mm.widths.layers.sliced_multihead:free_multihead"
+# Class -> the function that makes what takes its place of one, or None where it cannot. By name, and imported when such a layer is met: here nothing but torch is needed.
 HOSTS = {
     "mmdet.models.backbones.swin.WindowMSA": _SWIN,
     "mmpretrain.models.utils.attention.WindowMSA": _SWIN,
+    "torch.nn.modules.activation.MultiheadAttention": _MULTIHEAD,
 }
 
 
@@ -34,7 +36,9 @@ def free_hosts(network: nn.Module, cut: Iterable[str] | None = None) -> nn.Modul
         place = HOSTS.get(qualified_name(type(module)))
         prefix = f"{path}." if path else ""
         if place and (names is None or any(name.startswith(prefix) for name in names)):
-            new[id(module)] = _build(place)(module, module.qkv, module.proj)
+            free = _named(place)(module)
+            if free is not None:
+                new[id(module)] = free
     for module in list(network.modules()):
         for key, child in module._modules.items():
             if id(child) in new:
@@ -42,6 +46,6 @@ def free_hosts(network: nn.Module, cut: Iterable[str] | None = None) -> nn.Modul
     return new.get(id(network), network)
 
 
-def _build(place: str) -> Callable[..., nn.Module]:
+def _named(place: str) -> Callable[[nn.Module], nn.Module | None]:
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)

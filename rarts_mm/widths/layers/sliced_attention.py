@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from .sliced_linear import SlicedLinear
 
 
+def free_window_attention(host: nn.Module) -> "SlicedWindowMSA":
+    """What takes the host's place before anything of it is cut."""
+    return SlicedWindowMSA(host, host.qkv, host.proj)
+
+
 class SlicedWindowMSA(BaseModule):
     """Swin's window attention with heads of any width.
 
