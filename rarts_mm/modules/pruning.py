@@ -200,7 +200,7 @@ def prune(
     kept = _choose(model, found, costs, given, criterion, round_to, min_keep, scope, seed, measure)
     cut = Cut.of(found, kept)
     smaller = cut_network(copy.deepcopy(model), cut)
-    error = _prove(model, found, cut, example_inputs, run)
+    error = _prove(model, found, cut, example_inputs)
     widths = {name: len(index) for name, index in kept.items()}
     count = tuple(sum(p.numel() for p in each.parameters()) for each in (model, smaller))
     return Smaller(
@@ -258,14 +258,14 @@ def _derivatives(
     return measure_derivatives(scored, alphas, losses, written)
 
 
-def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any, run: Forward) -> float:
+def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any) -> float:
     """How far the cut network is from the masked one, in float64, in evaluation mode."""
     exact = evaluation_copy(model, torch.float64)
     inputs = converted(inputs, torch.float64)
-    wanted = masked_outputs(exact, found, cut.kept, inputs, run)
+    wanted = masked_outputs(exact, found, cut.kept, inputs, found.forward)
     try:
         with torch.no_grad():
-            outputs = outputs_in(compute(cut_network(exact, cut), inputs, run))
+            outputs = outputs_in(compute(cut_network(exact, cut), inputs, found.forward))
     except FAILS as error:
         raise ProofError(
             f"The cut {type(model).__name__} does not run at these widths ({type(error).__name__}: {error}); "

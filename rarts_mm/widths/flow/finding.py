@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..running import Forward, converted, evaluation_copy
+from .branches import can_run, in_both_modes
 from .groups import ALONE, UNREAD, ChannelGroup, Frozen, Groups
 from .hosts import free_hosts
 from .rules import RULES, fallback
@@ -27,7 +28,8 @@ def find_groups(
     """Run a network once and find the groups of channels that can be cut.
 
     Each of them is then cut on trial and compared with the network in which its channels are zero: what
-    differs, or does not run, is frozen.
+    differs, or does not run, is frozen. Where the network does not run all of itself in evaluation mode, it
+    is also run with the branches that it has for training.
 
     Args:
         network: any network; it is not changed.
@@ -43,6 +45,15 @@ def find_groups(
     tracer = Tracer(exact, RULES, fallback)
     watch(tracer, exact, inputs, forward)
     groups = _collected(tracer, exact)
+    if groups.not_run and can_run(exact, inputs, both := in_both_modes(forward)):
+        tracer = Tracer(exact, RULES, fallback)
+        watch(tracer, exact, inputs, both)
+        whole = _collected(tracer, exact)
+        if len(whole.not_run) < len(groups.not_run):
+            # What it costs is counted once: the first run is the same, atoms and all.
+            whole.products = whole.products[: len(groups.products)]
+            groups, forward = whole, both
+    groups.forward = forward
     uneven = _uneven(exact, inputs, forward)
     try_groups(uneven, groups, inputs, forward)
     if scored and groups.groups:

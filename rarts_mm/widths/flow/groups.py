@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..derivatives import Written
+from ..running import Forward
 from .atoms import Atoms, Place
 from .rules.convolution import KERNEL
 from .tracing import Product
@@ -141,6 +142,8 @@ class Groups:
     atoms: Atoms = field(repr=False)
     places: dict[tuple[str, int], Place] = field(repr=False)
     products: list[Product] = field(repr=False)
+    # How the network was run, where that is not to call it.
+    forward: Forward | None = field(default=None, repr=False)
     # Groups whose scores stand behind the layers that write them (widths/flow/scoring.py).
     written_scores: set[str] = field(default_factory=set, repr=False)
 
