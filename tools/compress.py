@@ -63,7 +63,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if not (args.ratio or args.params or args.flops or args.max_drop is not None):
         parser.error("give --ratio (for example --ratio 0.4), --params, --flops or --max-drop")
     args.how = read_ranking(parser, args)
-    args.drop = read_max_drop(parser, args)
+    args.targets = read_max_drop(parser, args) or read_targets(args)
     return args
 
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with command_line.trusting(args.trust_checkpoint):
         compress(
             args.config,
-            args.drop or read_targets(args),
+            args.targets,
             checkpoint=args.checkpoint,
             work_dir=args.work_dir,
             control=args.control,

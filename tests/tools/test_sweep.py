@@ -88,6 +88,34 @@ def test_names_are_files_of_their_own(config, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "grid", "message"),
+    [
+        ("--ratio 0.4 --scop layer --x", {}, "job 0 (all): unrecognized arguments: --x"),
+        ("--control", {"--seed": [1]}, "job 0 (seed=1): give --ratio"),
+        ("", {"--ratio": [0.2, 1.4]}, "job 1 (ratio=1.4): --ratio is the share of scores"),
+        (
+            "--ratio 0.4",
+            {"--scope": ["layer", "net"]},
+            "job 1 (scope=net): argument --scope: invalid",
+        ),
+        ("--ratio 0.4", {"--seed": [0, 1]}, "job 0 (seed=0): --seed 0: only --criterion random"),
+    ],
+)
+def test_what_the_tool_does_not_take_is_said_before_a_job_starts(
+    config, tmp_path, arguments, grid, message
+):
+    work = tmp_path / "work"
+    spec = write(
+        tmp_path, config=str(config), work_dir=str(work), arguments=arguments or [], grid=grid
+    )
+    for more in ((), ("--list",), ("--slurm",)):
+        status, _, err = run_tool("sweep", spec, *more)
+        assert status == 2
+        assert message in err
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (dict(gird={}), "no such key as 'gird'; did you mean 'grid'?"),
@@ -263,7 +291,8 @@ def test_a_slurm_task_saves_and_is_put_into_the_queue_again(config, tmp_path):
 
 @pytest.mark.parametrize("key", ["array", "signal", "open_mode", "bad key"])
 def test_options_that_the_slurm_file_needs_for_itself(config, tmp_path, key):
-    spec = write(tmp_path, config=str(config), work_dir=str(tmp_path / "w"), slurm={key: "1"})
+    given = dict(config=str(config), work_dir=str(tmp_path / "w"), arguments="--ratio 0.4")
+    spec = write(tmp_path, **given, slurm={key: "1"})
     status, _, err = run_tool("sweep", spec, "--slurm")
     assert status == 2
     assert f"slurm.{key}" in err
@@ -316,7 +345,9 @@ def test_through_submitit_on_this_machine(config, tmp_path):
 
 def test_without_submitit(config, tmp_path, monkeypatch):
     monkeypatch.setattr("rarts_mm.apis.sweep.submitting.find_spec", lambda name: None)
-    spec = write(tmp_path, config=str(config), work_dir=str(tmp_path / "w"))
+    spec = write(
+        tmp_path, config=str(config), work_dir=str(tmp_path / "w"), arguments="--ratio 0.4"
+    )
     status, _, err = run_tool("sweep", spec, "--submitit")
     assert status == 2
     assert "pip install submitit" in err

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rarts_mm.preemption import PREEMPTED, Preempted
 
+from .checking import check_commands
 from .errors import SweepError
 from .local import run_here, run_job
 from .merging import merge
@@ -48,6 +49,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     sweep = read_sweep(args.spec, args.work_dir)
+    if not args.merge:
+        check_commands(sweep)
     if args.list:
         for job in sweep.jobs:
             print(f"{job.number}: {shlex.join(job.command)}")
