@@ -1,7 +1,10 @@
 """The whole chain: baseline, search, prune, fine-tune, test."""
 
+import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -244,7 +247,7 @@ def _chain(
         how.input_size,
         key=f"costs: {', '.join(measured)}",
     )
-    table = _table(models, metrics, costs, notes)
+    table = _with_earlier(_table(models, metrics, costs, notes), work / "results.json")
     table.print()
     table.write(work / "results")
     print(f"\nwrote {work}/results.md and results.json; models:")
@@ -274,6 +277,39 @@ def _train(
     result = stages.run(name, command, train_stage, config, work_dir, resume, options)
     # By its name alone: the folder may have been moved or copied since.
     return work_dir / Path(result["checkpoint"]).name
+
+
+def _with_earlier(table: ResultsTable, path: Path) -> ResultsTable:
+    """The table with the rows of earlier calls, of other targets, that it has no newer ones of.
+
+    Same config, same baseline: the folder's stages are checked for that.
+    """
+    try:
+        content = json.loads(path.read_text())
+        rows, same = content["rows"], _size_in(content["notes"]) == _size_in(table.notes)
+    # None yet, or of another version.
+    except (OSError, ValueError, KeyError):
+        return table
+    if not same:
+        # FLOPs of images of another size.
+        return table
+    new = {row["model"] for row in table.rows}
+    earlier = [
+        row for row in rows if row.keys() == table.columns.keys() and row["model"] not in new
+    ]
+    if not earlier:
+        return table
+    first, *rest = table.rows
+    note = (
+        f"of earlier calls, with the latency of then: {', '.join(row['model'] for row in earlier)}"
+    )
+    return replace(table, rows=[first, *earlier, *rest], notes=[*table.notes, note])
+
+
+def _size_in(notes: Sequence[str]) -> str:
+    """The image size that the notes of a table tell of."""
+    found = re.search(r" at \d+ x \d+", "\n".join(notes))
+    return found[0] if found else ""
 
 
 def _table(models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]) -> ResultsTable:

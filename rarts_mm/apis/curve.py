@@ -1,7 +1,7 @@
 """The masked network's quality over the pruning ratio: the choice of a ratio made visible."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,13 +10,15 @@ from rich.progress import track
 from rarts_mm.analysis import ResultsTable, plot_curve
 from rarts_mm.analysis.tables import COUNT
 from rarts_mm.analysis.width_costs import WidthCosts
+from rarts_mm.locks import locked
 
 from .errors import UsageError
 from .masked_evaluation import MaskedEvaluation
 from .metrics import headline, metric_format
+from .plan import Plan
 from .plans import Ranking, make_plans, needs_no_scores
-from .search_checkpoint import load_search
-from .targets import SCORES, parse_target
+from .search_checkpoint import Search, load_search
+from .targets import SCORES, Target, parse_target
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
@@ -53,6 +55,14 @@ def draw_curve(
             print(f"the curve ends before {target.label}: {error}")
             break
     out = Path(out) if out is not None else Path(checkpoint).parent
+    # Not the folder itself, in which the search may still be running.
+    with locked(out / "curve"):
+        return _draw(search, plans, checkpoint, how, out)
+
+
+def _draw(
+    search: Search, plans: Mapping[Target, Plan], checkpoint: str | Path, how: Ranking, out: Path
+) -> ResultsTable:
     evaluation = MaskedEvaluation(search, out / "curve", "--curve")
     cost = WidthCosts(search.network).parameters()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from rarts_mm.locks import locked
 from tests.conftest import run_tool
 
 
@@ -169,7 +170,12 @@ def test_keep_chooses_the_weights(search_run, tmp_path):
 
 def test_curve_evaluates_the_masked_network(search_copy):
     config = next(search_copy.glob("*.py"))
-    status, _, err = run_tool("prune", config, search_copy / "epoch_2.pth", "--curve")
+    command = ("prune", config, search_copy / "epoch_2.pth", "--curve")
+    with locked(search_copy / "curve"):
+        status, _, err = run_tool(*command)
+        assert status == 2
+        assert "is in use" in err
+    status, _, err = run_tool(*command)
     assert status == 0, err
     rows = json.loads((search_copy / "curve.json").read_text())["rows"]
     assert [row["ratio"] for row in rows] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
