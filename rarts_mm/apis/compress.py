@@ -1,10 +1,9 @@
 """The whole chain: baseline, search, prune, fine-tune, test."""
 
 import json
-import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -238,6 +237,8 @@ def _chain(
             f"({plan['steps']}){rounding}"
         )
 
+    models, with_latency = _with_earlier(work, models, measured)
+    measured = {name: models[name] for name in with_latency}
     metrics = {name: test(name, c, p) for name, (c, p) in models.items()}
     costs = stages.run(
         "costs",
@@ -247,7 +248,7 @@ def _chain(
         how.input_size,
         key=f"costs: {', '.join(measured)}",
     )
-    table = _with_earlier(_table(models, metrics, costs, notes), work / "results.json")
+    table = _table(models, metrics, costs, notes)
     table.print()
     table.write(work / "results")
     print(f"\nwrote {work}/results.md and results.json; models:")
@@ -279,37 +280,38 @@ def _train(
     return work_dir / Path(result["checkpoint"]).name
 
 
-def _with_earlier(table: ResultsTable, path: Path) -> ResultsTable:
-    """The table with the rows of earlier calls, of other targets, that it has no newer ones of.
+def _with_earlier(work: Path, models: dict, measured: Collection[str]) -> tuple[dict, list[str]]:
+    """The models of this call and of earlier ones in the same folder, of other targets.
 
-    Same config, same baseline: the folder's stages are checked for that.
+    All are in one table, with latencies that were measured side by side.
+
+    Returns:
+        Name -> config and weights, the baseline first and this call's last; and the names of those that
+        have a latency of their own.
     """
-    try:
-        content = json.loads(path.read_text())
-        rows, same = content["rows"], _size_in(content["notes"]) == _size_in(table.notes)
-    # None yet, or of another version.
-    except (OSError, ValueError, KeyError):
-        return table
-    if not same:
-        # FLOPs of images of another size.
-        return table
-    new = {row["model"] for row in table.rows}
-    earlier = [
-        row for row in rows if row.keys() == table.columns.keys() and row["model"] not in new
-    ]
-    if not earlier:
-        return table
-    first, *rest = table.rows
-    note = (
-        f"of earlier calls, with the latency of then: {', '.join(row['model'] for row in earlier)}"
-    )
-    return replace(table, rows=[first, *earlier, *rest], notes=[*table.notes, note])
+    path = work / "models.json"
+    known = {}
+    # Another version's, or none.
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        for name, one in json.loads(path.read_text()).items():
+            paths = work / one["config"], work / one["weights"]
+            if name not in models and all(each.is_file() for each in paths):
+                known[name] = (*paths, bool(one["measured"]))
+    own = {name: (*paths, name in measured) for name, paths in models.items()}
+    every = {"baseline": own.pop("baseline"), **known, **own}
+    record = {
+        name: dict(config=_beside(work, config), weights=_beside(work, weights), measured=has)
+        for name, (config, weights, has) in every.items()
+    }
+    write_text(path, json.dumps(record, indent=1))
+    paths = {name: (config, weights) for name, (config, weights, _) in every.items()}
+    return paths, [name for name, (*_, has) in every.items() if has]
 
 
-def _size_in(notes: Sequence[str]) -> str:
-    """The image size that the notes of a table tell of."""
-    found = re.search(r" at \d+ x \d+", "\n".join(notes))
-    return found[0] if found else ""
+def _beside(work: Path, path: str | Path) -> str:
+    """A path as seen from a folder that may be moved; as it is where it lies elsewhere."""
+    path = Path(path)
+    return str(path.relative_to(work)) if path.is_relative_to(work) else str(path.absolute())
 
 
 def _table(models: dict, metrics: dict[str, dict], costs: dict, notes: list[str]) -> ResultsTable:

@@ -19,7 +19,7 @@ from rarts_mm.widths import (
     scores_of,
     slice_network,
 )
-from rarts_mm.widths.layers.scored_inputs import ScoredInputs
+from rarts_mm.widths.layers.scored_channels import ScoredChannels
 from tests.widths.comparing import difference, randomised, scored
 
 TOLERANCE = 1e-10
@@ -91,7 +91,7 @@ def test_masked_and_sliced_agree(name, train):
     assert difference(expected, found) <= TOLERANCE
     assert difference(whole, expected) > 0.01
     assert not scores_of(sliced)
-    assert not any(isinstance(m, ScoredInputs) for m in sliced.modules())
+    assert not any(isinstance(m, ScoredChannels) for m in sliced.modules())
     # A selection's indices are all that slicing adds.
     added = sliced.state_dict().keys() - plain.state_dict().keys()
     assert all(key.endswith(".selected") for key in added)

@@ -11,6 +11,7 @@ from torch import nn
 from rarts_mm.registry import MODELS
 from rarts_mm.widths import CRITERIA, importance, rank_scores, scores_of
 from rarts_mm.widths.budgets import WidthCost
+from rarts_mm.widths.layers.scored_channels import input_scores
 from tests.widths.comparing import scored
 
 
@@ -118,7 +119,7 @@ def test_alpha_norm_of_channels_is_that_of_what_reads_them():
     found = importance(network, "alpha-norm")["layer2.1.conv1"]
     reader = network.layer2[1].conv2
     norms = reader.weight.detach().double().square().sum((0, 2, 3)).sqrt()
-    expected = reader.alpha.detach().abs().double() * norms / norms.mean()
+    expected = input_scores(reader).detach().abs().double() * norms / norms.mean()
     torch.testing.assert_close(found, expected)
 
 

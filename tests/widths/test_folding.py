@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rarts_mm.widths.layers.scored_inputs import score_inputs
+from rarts_mm.widths.layers.scored_channels import score_inputs
 from rarts_mm.widths.layers.scored_linear import ScoredLinear
 
 LAYERS = {

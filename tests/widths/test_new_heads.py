@@ -6,7 +6,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from rarts_mm.widths.layers.cutting import cut_inputs, cut_outputs
-from rarts_mm.widths.layers.scored_inputs import score_inputs
+from rarts_mm.widths.layers.scored_channels import score_inputs
 from rarts_mm.widths.layers.sliced_linear import SlicedLinear
 
 LAYERS = {

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.cutting import cut_channels, cut_inputs, cut_outputs, is_depthwise
 from ..layers.referring import RefersToAlpha
-from ..layers.scored_inputs import ScoredInputs, score_inputs
+from ..layers.scored_channels import ScoredChannels, input_scores, score_inputs
 from ..layers.sliced_layers import SLICED, SlicedConv2d, SlicedConvTranspose2d
 from ..layers.sliced_linear import SlicedLinear
 from ..unit import Unit
@@ -126,11 +126,11 @@ class ChannelAdapter(LayerAdapter):
 
     def alpha(self, host: nn.Module) -> Tensor | None:
         reader = host.get_submodule(self.channels(host).readers[0])
-        return reader.alpha if isinstance(reader, ScoredInputs) else None
+        return input_scores(reader)
 
     def bind(self, host: nn.Module, alpha: Tensor) -> None:
         for path in self.channels(host).readers:
-            host.get_submodule(path).bind(alpha)
+            score_inputs(host.get_submodule(path), alpha)
 
     def weight(self, host: nn.Module) -> Tensor:
         writer = host.get_submodule(self.channels(host).writers[0])
@@ -208,7 +208,13 @@ def _columns(reader: nn.Module, size: int) -> Tensor:
     return weight.reshape(size, -1)
 
 
-_OURS: tuple[type, ...] = (RefersToAlpha, SlicedConv2d, SlicedConvTranspose2d, SlicedLinear)
+_OURS: tuple[type, ...] = (
+    RefersToAlpha,
+    ScoredChannels,
+    SlicedConv2d,
+    SlicedConvTranspose2d,
+    SlicedLinear,
+)
 
 
 def not_plain(path: str, layer: nn.Module) -> str | None:

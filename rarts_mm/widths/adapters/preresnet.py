@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rarts_mm.registry import ADAPTERS
 
 from ..layers.cutting import cut_channels, cut_inputs
-from ..layers.scored_inputs import ScoredInputs, score_inputs
+from ..layers.scored_channels import input_scores, score_inputs
 from ..unit import SELECTION, Unit
 from .base import LayerAdapter, known_class, overridden, replace_submodule
 from .channels import BetweenConvolutions, inputs_of, not_plain
@@ -64,10 +64,10 @@ class _Selection(LayerAdapter):
 
     def alpha(self, host: nn.Module) -> Tensor | None:
         reader = host.get_submodule(self.reader)
-        return reader.alpha if isinstance(reader, ScoredInputs) else None
+        return input_scores(reader)
 
     def bind(self, host: nn.Module, alpha: Tensor) -> None:
-        host.get_submodule(self.reader).bind(alpha)
+        score_inputs(host.get_submodule(self.reader), alpha)
 
     def norm(self, host: nn.Module) -> str:
         return self.norm_path

@@ -11,16 +11,23 @@ from ..classes import qualified_name
 from .sliced_norms import LAYER_NORMS, SlicedLayerNorm, norm_kind
 
 INPUTS, OUTPUTS = "inputs", "outputs"
+# The group of scores that stand on all inputs of one layer.
+_ALL = ""
 # By name, as others compute their weight from something else: only of these can it be multiplied.
 _PLAIN = frozenset(
     {
         "torch.nn.modules.conv.Conv1d",
         "torch.nn.modules.conv.Conv2d",
         "torch.nn.modules.conv.Conv3d",
+        "torch.nn.modules.conv.ConvTranspose2d",
         "torch.nn.modules.linear.Linear",
         "mmcv.cnn.bricks.wrappers.Conv2d",
         "mmcv.cnn.bricks.wrappers.Conv3d",
+        "mmcv.cnn.bricks.wrappers.ConvTranspose2d",
         "mmcv.cnn.bricks.wrappers.Linear",
+        "rarts_mm.widths.layers.sliced_layers.SlicedConv2d",
+        "rarts_mm.widths.layers.sliced_layers.SlicedConvTranspose2d",
+        "rarts_mm.widths.layers.sliced_linear.SlicedLinear",
     }
 )
 
@@ -53,7 +60,7 @@ class ScoredChannels(nn.Module):
     def forward(self, x: Tensor, *args, **kwargs):
         channel = _channel_dim(self, x, args, kwargs)
         factors = {side: self.factor(side, x) for side in (INPUTS, OUTPUTS)}
-        if not args and not kwargs and self._folds(x):
+        if not args and not kwargs and self.folds(x.numel()):
             with _Replaced(self, factors[INPUTS], factors[OUTPUTS]):
                 return super().forward(x)
         if factors[INPUTS] is not None:
@@ -94,11 +101,13 @@ class ScoredChannels(nn.Module):
             return alphas[0]
         return torch.cat([*alphas, alphas[0].new_ones(1)])[index]
 
-    def _folds(self, x: Tensor) -> bool:
+    def folds(self, elements: int) -> bool:
+        """Whether the scores multiply the weight instead of what passes through the layer; see
+        :meth:`~rarts_mm.widths.layers.referring.RefersToAlpha.folds`."""
         alphas = [each.alpha for side in (INPUTS, OUTPUTS) for each in self.scored(side)]
         wanted = torch.is_grad_enabled() and any(alpha.requires_grad for alpha in alphas)
         plain = self.__dict__["_foldable"]
-        return plain and not wanted and self.weight.numel() < x.numel()
+        return plain and not wanted and self.weight.numel() < elements
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
@@ -121,10 +130,11 @@ class _Replaced:
     def __init__(self, layer: nn.Module, inputs: Tensor | None, outputs: Tensor | None) -> None:
         self.layer = layer
         weight, bias = layer.weight, layer.bias
+        first = int(is_transposed(layer))
         if inputs is not None:
-            weight = weight * _along(inputs, 1, weight.dim())
+            weight = weight * _along(inputs, 1 - first, weight.dim())
         if outputs is not None:
-            weight = weight * _along(outputs, 0, weight.dim())
+            weight = weight * _along(outputs, first, weight.dim())
             bias = None if bias is None else bias * outputs
         self.weight, self.bias = weight, bias
 
@@ -146,6 +156,30 @@ def score_channels(layer: nn.Module) -> None:
     layer.__dict__.update(
         _scored={INPUTS: [], OUTPUTS: []}, _index={INPUTS: None, OUTPUTS: None}, _foldable=foldable
     )
+
+
+def score_inputs(layer: nn.Module, alpha: Tensor) -> None:
+    """Let a layer multiply all of its inputs by ``alpha``, (channels,), in place (thesis, section 4.2).
+
+    A linear layer behind a flattened map has several inputs per channel, one after the other.
+
+    Behind batch norm and activation, where a channel enters the next layer, a score of zero removes it
+    exactly; in front of a batch norm the normalisation would undo the score.
+    """
+    inputs = width(layer, INPUTS)
+    if alpha.ndim != 1 or inputs % alpha.numel():
+        raise ValueError(
+            f"alpha has shape {tuple(alpha.shape)}, which does not fit the layer's {inputs} inputs."
+        )
+    score_channels(layer)
+    where = torch.arange(inputs).view(alpha.numel(), -1)
+    layer.refer(INPUTS, [Scored(_ALL, alpha, where)])
+
+
+def input_scores(layer: nn.Module) -> Tensor | None:
+    """What :func:`score_inputs` has given a layer; None without."""
+    scored = layer.scored(INPUTS) if isinstance(layer, ScoredChannels) else ()
+    return next((each.alpha for each in scored if each.group == _ALL), None)
 
 
 def plain_channels(layer: ScoredChannels) -> None:
