@@ -106,14 +106,12 @@ def _collected(tracer: Tracer, network: nn.Module) -> Groups:
             rows = [members[root][number] for root in found]
             where[key] = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         groups[_unused(name, groups)] = ChannelGroup(name, len(found), where)
-    scaled, contracted = (
-        {int(r) for labels in found for r in atoms.roots(labels).unique()}
-        for found in (tracer.scaled, tracer.contracted)
-    )
+    contracted = {int(r) for labels in tracer.contracted for r in atoms.roots(labels).unique()}
+    heads = {int(r): n for labels, n in tracer.scaled for r in atoms.roots(labels).unique()}
     for name, group in groups.items():
         (key, where), *_ = group.places.items()
         first = int(atoms.roots(tracer.places[key].start + where[:1, 0])[0])
-        groups[name] = replace(group, is_scaled=first in scaled, is_contracted=first in contracted)
+        groups[name] = replace(group, heads=heads.get(first, 0), is_contracted=first in contracted)
     met = {place.name for place in atoms.places}
     not_run = tuple(n for n, p in network.named_parameters() if n not in met and p.numel() > 1)
     return Groups(

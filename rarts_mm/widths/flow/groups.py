@@ -59,7 +59,7 @@ class ChannelGroup:
         places: (parameter or buffer, dimension) -> (size, n) indices: those of channel i are in row i.
         numbers: what modules have to know of its width.
         factors: rows that change with its width.
-        is_scaled: whether an attention divides by the root of its width.
+        heads: of an attention that divides by the root of the group's width; 0 if there is none.
         is_contracted: whether maps are multiplied and summed over it, as queries and keys are.
     """
 
@@ -68,7 +68,7 @@ class ChannelGroup:
     places: Mapping[tuple[str, int], Tensor]
     numbers: tuple[Number, ...] = ()
     factors: tuple[Factor, ...] = ()
-    is_scaled: bool = False
+    heads: int = 0
     is_contracted: bool = False
 
     @property

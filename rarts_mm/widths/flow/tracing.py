@@ -108,9 +108,9 @@ class Call:
         found = tuple(vector.reshape(-1) for vector in vectors if vector is not None)
         self._tracer.products.append(Product(self.where, count, found))
 
-    def scaled_by(self, layers: Layers) -> None:
-        """Note that the operation divides by the root of the number of these."""
-        self._tracer.scaled += layers
+    def scaled_by(self, layers: Layers, heads: int) -> None:
+        """Note that the operation, of so many heads, divides by the root of the number of these."""
+        self._tracer.scaled += [(layer, heads) for layer in layers]
 
     def contracts(self, layers: Layers) -> None:
         """Note that the operation multiplies two maps and sums over these, so that no layer reads them."""
@@ -159,7 +159,7 @@ class Tracer(TorchDispatchMode):
         self.atoms = atoms or Atoms()
         self.places = places or {}
         self.norms: set[str] = set()
-        self.scaled: list[Tensor] = []
+        self.scaled: list[tuple[Tensor, int]] = []
         self.contracted: list[Tensor] = []
         self.products: list[Product] = []
         self._network, self._rules, self._fallback = network, rules, fallback

@@ -7,7 +7,8 @@ then runs and computes what the masked network computes is right, and the rest i
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
+from itertools import chain, combinations, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,16 +26,26 @@ TOLERANCE = 1e-11
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
 # Of a module's numbers that could be a group's, so many are changed together at most.
 _NUMBERS = 3
+# Changes that are tried before a group is given up.
+_TRIES = 60
 # Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
 _AROUND = 3
+_TORCH = str(Path(torch.__file__).parent)
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """Where and why a cut network does not run."""
+    """Where and why a cut network does not run.
+
+    Attributes:
+        where: path of the module.
+        why: what it says.
+        line: file and number of the line, outside of torch, that asked for it.
+    """
 
     where: str
     why: str
+    line: tuple[str, int] = ("", 0)
 
 
 class _Passed(Exception):
@@ -52,7 +63,7 @@ def try_groups(
     """
     trial = _Trial(network, groups, inputs, forward)
     for name, group in groups.groups.items():
-        if group.is_scaled and (factors := list(_factors(network, group))):
+        if group.heads and (factors := list(_factors(network, group))):
             # The likeliest; whether it is right shows below.
             groups.groups[name] = replace(group, factors=(factors[0],))
     _let_it_run(trial)
@@ -121,9 +132,12 @@ class _Trial:
         self.network, self.groups = network, groups
         self.inputs, self.forward = inputs, forward
         self._wanted: dict[tuple[str, ...], list[Tensor]] = {}
-        self._hopeless: set[str] = set()
+        # As they were when nothing was found for them.
+        self._hopeless: dict[str, ChannelGroup] = {}
         self._beyond: set[Hashable] = set()
         self._more = 0
+        # Class of a module -> attributes and indices of its numbers that have followed a group.
+        self._helped: dict[type, frozenset[tuple[str, int | None]]] = {}
         # How a group as it was then, cut alone, did, and where the run ended by itself.
         self._alone: dict[str, tuple[ChannelGroup, _Failure | None, str | None]] = {}
 
@@ -176,30 +190,44 @@ class _Trial:
             exactly: whether its outputs have to be right, too; any of its factors is tried then.
         """
         group = self.groups.groups[name]
-        if name in self._hopeless or self._like(where, group) in self._beyond:
+        if self._hopeless.get(name) is group or self._like(where, group) in self._beyond:
             return False
-        factors = [(each,) for each in _factors(self.network, group)] if exactly else []
-        factors = [group.factors, *(each for each in factors if each != group.factors)]
         path = where.partition(":")[0]
-        for _ in range(_AROUND):
-            module = self.network.get_submodule(path) if _is_path(self.network, path) else None
-            found = [] if module is None else list(_numbers(module, path, group))
-            for count in range(min(len(found), _NUMBERS) + 1):
-                for numbers in combinations(found, count):
-                    alike = _alike(self.network, group, numbers)
-                    for more in (alike, ()) if alike else ((),):
-                        changed = replace(group, numbers=group.numbers + numbers + more)
-                        if self._works(name, changed, factors, exactly):
-                            self._likewise(name, numbers)
-                            return True
-            if not path:
-                break
-            path = path.rpartition(".")[0]
+        changes = self._changes(path, group)
+        if exactly:
+            other = ((each,) for each in _factors(self.network, group))
+            changes = chain(((replace(group, factors=each), ()) for each in other), changes)
+        for changed, numbers in islice(changes, _TRIES):
+            if self._works(name, changed, exactly):
+                self._likewise(name, numbers)
+                return True
         self.groups.groups[name] = group
-        self._hopeless.add(name)
+        self._hopeless[name] = group
         if like := self._like(where, group):
             self._beyond.add(like)
         return False
+
+    def _changes(
+        self, path: str, group: ChannelGroup
+    ) -> Iterator[tuple[ChannelGroup, tuple[Number, ...]]]:
+        """A group with more numbers that follow it, of the modules around a place, the likeliest first."""
+        for _ in range(_AROUND):
+            module = self.network.get_submodule(path) if _is_path(self.network, path) else None
+            found = [] if module is None else list(_numbers(module, path, group))
+            known = self._helped.get(type(module), frozenset())
+            before = tuple(each for each in found if (each.attribute, each.index) in known)
+            several = (
+                numbers
+                for count in range(min(len(found), _NUMBERS) + 1)
+                for numbers in combinations(found, count)
+            )
+            for numbers in (*((before,) if before else ()), *several):
+                alike = _alike(self.network, group, numbers)
+                for more in (alike, ()) if alike else ((),):
+                    yield replace(group, numbers=group.numbers + numbers + more), numbers
+            if not path:
+                return
+            path = path.rpartition(".")[0]
 
     def _likewise(self, name: str, numbers: tuple[Number, ...]) -> None:
         """Let other groups change the same numbers where they stand alike, which spares a search each.
@@ -208,6 +236,8 @@ class _Trial:
         """
         if not numbers:
             return
+        module = self.network.get_submodule(numbers[0].path)
+        self._helped[type(module)] = frozenset((n.attribute, n.index) for n in numbers)
         first = numbers[0].path
         kind = type(self.network.get_submodule(first))
         inside = _inside(first, self.groups.groups[name])
@@ -240,42 +270,58 @@ class _Trial:
         return (type(self.network.get_submodule(path)), inside) if inside else None
 
     def tie(self, names: list[str]) -> list[str]:
-        """Let two groups lose the same share, where the code takes the width of one for a multiple of the
-        other's: heads as wide as a stream's width by their number.
+        """Let groups lose the same share, where the code takes the width of one for a multiple of another's:
+        heads as wide as a stream's width by their number.
 
         Returns:
             The names that need no more be looked at.
         """
-        for name, other in permutations(names, 2):
-            first, second = self.groups.groups[name], self.groups.groups[other]
-            if first.size % second.size:
-                continue
+        saved = dict(self.groups.groups)
+        for name in names:
             before = self.fails_alone(name)
-            saved = dict(self.groups.groups)
-            self.groups.groups[name] = _tied(first, second)
-            del self.groups.groups[other]
-            after = self.fails_alone(name)
-            if after is None or (before is not None and after.where != before.where):
-                return [name, other]
+            if before is None:
+                continue
+            tied, rest, at = [name], [each for each in names if each != name], before
+            while (found := self._tie_one(name, rest, at)) is not None:
+                other, after = found
+                tied.append(other)
+                rest.remove(other)
+                if after is None or after.where != before.where:
+                    return tied
+                at = after
+            if len(tied) > 1 and self.repair(name, at.where):
+                return tied
             self.groups.groups.clear()
             self.groups.groups.update(saved)
         return []
 
-    def _works(
-        self, name: str, changed: ChannelGroup, factors: list[tuple[Factor, ...]], exactly: bool
-    ) -> bool:
+    def _tie_one(
+        self, name: str, others: Sequence[str], at: _Failure
+    ) -> tuple[str, _Failure | None] | None:
+        """The first of the others with which a group comes further than to the line at which it failed."""
+        groups = self.groups.groups
+        for other in others:
+            first, second = groups[name], groups[other]
+            if first.size % second.size == 0:
+                groups[name] = _tied(first, second)
+            elif second.size % first.size == 0:
+                groups[name] = replace(_tied(second, first), name=name)
+            else:
+                continue
+            del groups[other]
+            after = self.fails_alone(name)
+            if after is None or (after.where, after.line) != (at.where, at.line):
+                return other, after
+            groups[name], groups[other] = first, second
+        return None
+
+    def _works(self, name: str, changed: ChannelGroup, exactly: bool) -> bool:
         before = None if exactly else self.fails_alone(name)
         self.groups.groups[name] = changed
+        if exactly:
+            return self.differs([name]) is None
         after = self.fails_alone(name)
-        if after is not None and (before is None or after.where == before.where):
-            return False
-        if not exactly:
-            return True
-        for factor in factors:
-            self.groups.groups[name] = replace(changed, factors=factor)
-            if self.differs([name]) is None:
-                return True
-        return False
+        return after is None or (before is not None and after.where != before.where)
 
     def _some(self, names: Iterable[str]) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -311,7 +357,19 @@ class _Trial:
         except FAILS as error:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
-            return _Failure(where, f"{lines[0][:200]}{f' ({where})' if where else ''}"), []
+            why = f"{lines[0][:200]}{f' ({where})' if where else ''}"
+            return _Failure(where, why, _line(error)), []
+
+
+def _line(error: BaseException) -> tuple[str, int]:
+    """File and line of the innermost frame that is not torch's."""
+    found, trace = ("", 0), error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not name.startswith(_TORCH):
+            found = name, trace.tb_lineno
+        trace = trace.tb_next
+    return found
 
 
 def _tied(first: ChannelGroup, second: ChannelGroup) -> ChannelGroup:
@@ -329,7 +387,7 @@ def _tied(first: ChannelGroup, second: ChannelGroup) -> ChannelGroup:
         tuple(n._replace(count=n.count * (first.size // size)) for n in first.numbers)
         + second.numbers,
         first.factors + second.factors,
-        first.is_scaled or second.is_scaled,
+        first.heads or second.heads,
         first.is_contracted or second.is_contracted,
     )
 
@@ -340,14 +398,17 @@ def _is_path(network: nn.Module, path: str) -> bool:
 
 def _factors(network: nn.Module, group: ChannelGroup) -> Iterator[Factor]:
     """Layers whose rows could be the queries of an attention over the group's dimensions."""
-    if not group.is_scaled:
+    if not group.heads:
         return
     for (parameter, dim), where in group.places.items():
         path, _, kind = parameter.rpartition(".")
         if dim or kind != "weight" or not isinstance(network.get_submodule(path), nn.Linear):
             continue
-        # Queries, keys and values in one, keys and values, or alone.
-        yield from (Factor(path, n) for n in (3, 2, 1) if where.shape[1] % n == 0)
+        # Queries, keys and values in one, keys and values, or alone: as many parts as the heads say.
+        rows = where.shape[1]
+        likely = rows // group.heads if rows % group.heads == 0 else 1
+        parts = dict.fromkeys((likely, 3, 2, 1))
+        yield from (Factor(path, n) for n in parts if n and rows % n == 0)
 
 
 def _inside(path: str, group: ChannelGroup) -> frozenset[tuple[str, int, int]]:

@@ -78,7 +78,8 @@ def attention(call: Call) -> None:
     query = args["query"], call.layers(args["query"])
     call.freeze(product(call, query, (args["key"].transpose(-2, -1), keys)), POSITIONS)
     if args.get("scale") is None:
-        call.scaled_by(tuple(layer for layer in keys if layer.shape[-2] > 1))
+        heads = args["query"].shape[-3]
+        call.scaled_by(tuple(layer for layer in keys if layer.shape[-2] > 1), heads)
     for name in ("attn_mask", "attn_bias"):
         if isinstance(args.get(name), Tensor):
             call.freeze(call.layers(args[name]), POSITIONS)
