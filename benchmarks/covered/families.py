@@ -12,7 +12,7 @@ TIMM = (
     *("cspdarknet53", "cs3darknet_m", "darknet53", "vgg11_bn", "repvgg_a0", "ghostnet_100"),
     *("ghostnetv2_100", "mobileone_s0", "repghostnet_050", "repvit_m0_9", "starnet_s1"),
     *("fasternet_t0", "rdnet_tiny", "hgnetv2_b0", "convnext_atto", "convnextv2_atto"),
-    *("convmixer_768_32", "inception_next_atto", "mambaout_femto", "van_b0", "focalnet_tiny_srf"),
+    *("convmixer_768_32", "inception_next_atto", "mambaout_femto", "focalnet_tiny_srf"),
     *("poolformer_s12", "poolformerv2_s12", "caformer_s18", "fastvit_t8", "edgenext_xx_small"),
     *("efficientformer_l1", "efficientformerv2_s0", "efficientvit_b0", "mobilevit_xxs"),
     *("nfnet_l0", "vit_tiny_patch16_224", "deit_tiny_patch16_224", "cait_xxs24_224"),

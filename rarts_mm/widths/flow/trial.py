@@ -26,6 +26,8 @@ TOLERANCE = 1e-11
 FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
 # Of a module's numbers that could be a group's, so many are changed together at most.
 _NUMBERS = 3
+# Groups in a module that are tried with each other at most.
+_NEAR = 12
 # Changes that are tried before a group is given up.
 _TRIES = 60
 # Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
@@ -97,8 +99,8 @@ def _let_it_run(trial: "_Trial") -> None:
             for name, found in culprits.items()
             if name in again or not trial.repair(name, found.where)
         ]
-        for name in trial.tie([name for name in left if name not in again]):
-            left.remove(name)
+        tied = trial.tie_around(failure.where, [name for name in left if name not in again])
+        left = [name for name in left if name not in tied]
         for name in left:
             groups.freeze([name], f"cut on trial it does not run: {culprits[name].why}")
 
@@ -269,6 +271,20 @@ class _Trial:
         inside = _inside(path, group) if _is_path(self.network, path) else None
         return (type(self.network.get_submodule(path)), inside) if inside else None
 
+    def tie_around(self, where: str, names: list[str]) -> list[str]:
+        """As :meth:`tie`, and if these do not help each other with all that fail in the modules around."""
+        tied = self.tie(names)
+        path = where
+        for _ in range(_AROUND - 1):
+            if tied or not path:
+                break
+            path = path.rpartition(".")[0]
+            near = _around(path, self.groups)
+            if len(near) > _NEAR:
+                break
+            tied = self.tie([name for name in near if self.fails_alone(name)])
+        return tied
+
     def tie(self, names: list[str]) -> list[str]:
         """Let groups lose the same share, where the code takes the width of one for a multiple of another's:
         heads as wide as a stream's width by their number.
@@ -286,10 +302,11 @@ class _Trial:
                 other, after = found
                 tied.append(other)
                 rest.remove(other)
-                if after is None or after.where != before.where:
+                # A layer of the module itself may be the next that wants the same width.
+                if after is None or not _is_inside(after.where, before.where):
                     return tied
                 at = after
-            if len(tied) > 1 and self.repair(name, at.where):
+            if len(tied) > 1 and (at.where != before.where or self.repair(name, at.where)):
                 return tied
             self.groups.groups.clear()
             self.groups.groups.update(saved)
@@ -390,6 +407,10 @@ def _tied(first: ChannelGroup, second: ChannelGroup) -> ChannelGroup:
         first.heads or second.heads,
         first.is_contracted or second.is_contracted,
     )
+
+
+def _is_inside(path: str, holder: str) -> bool:
+    return path == holder or not holder or path.startswith(f"{holder}.")
 
 
 def _is_path(network: nn.Module, path: str) -> bool:

@@ -22,6 +22,8 @@ LAYER_NORMS = {
     "timm.layers.norm.LayerNorm": -1,
     "timm.layers.norm.LayerNormFp32": -1,
     "timm.layers.norm.LayerNorm2d": 1,
+    "timm.models.metaformer.LayerNormNoBias": -1,
+    "timm.models.metaformer.LayerNorm2dNoBias": 1,
     "timm.layers.norm.LayerNorm2dFp32": 1,
     "torchvision.models.convnext.LayerNorm2d": 1,
     "mmpretrain.models.utils.norm.LayerNorm2d": 1,
@@ -31,6 +33,7 @@ GROUP_NORMS = frozenset(
         "torch.nn.modules.normalization.GroupNorm",
         "timm.layers.norm.GroupNorm",
         "timm.layers.norm.GroupNorm1",
+        "timm.models.metaformer.GroupNorm1NoBias",
     }
 )
 

@@ -389,3 +389,53 @@ class TiedHeads(nn.Module):
         q, k, v = self.qkv(x).reshape(b, n, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
         weights = (q @ k.transpose(-2, -1) / 4).softmax(-1)
         return self.head(x + self.out((weights @ v).transpose(1, 2).reshape(b, n, c)))
+
+
+class CosineAttention(nn.Module):
+    """Queries and keys of length one (Swin V2), and a sum over channels beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.last = nn.Linear(6, 12), nn.Linear(12, 18), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q, k, v = self.qkv(x).unflatten(-1, (3, -1)).unbind(-2)
+        weights = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)).softmax(-1)
+        return self.last(weights @ v) + x.sum(-1, keepdim=True)
+
+
+class ReducedAttention(nn.Module):
+    """Heads as wide as the stream by their number, keys of a smaller map (PVT): all lose the same share."""
+
+    def __init__(self, heads: int = 2) -> None:
+        super().__init__()
+        self.heads, self.width = heads, 12
+        self.stem, self.last = nn.Conv2d(3, 12, 3), nn.Linear(12, 4)
+        self.blocks = nn.ModuleList(ReducedBlock(heads, 12) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        size = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = x + block(x, size)
+        return self.last(x)
+
+
+class ReducedBlock(nn.Module):
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+        self.heads, self.width = heads, width
+        self.q, self.kv, self.last = nn.Linear(12, 12), nn.Linear(12, 24), nn.Linear(12, 12)
+        self.reduce, self.norm = nn.Conv2d(12, 12, 2, 2), nn.LayerNorm(12)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        batch, tokens, width = x.shape
+        q = self.q(x).reshape(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
+        x = self.reduce(x.transpose(1, 2).reshape(batch, width, *size))
+        x = self.norm(x.reshape(batch, width, -1).transpose(1, 2))
+        kv = self.kv(x).reshape(batch, -1, 2, self.heads, self.width // self.heads)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.last(x.transpose(1, 2).reshape(batch, tokens, self.width))

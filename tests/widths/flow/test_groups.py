@@ -23,6 +23,8 @@ INPUTS = {
     networks.FusedAttention: [(2, 7, 6)],
     networks.TiedHeads: [(2, 7, 6)],
     networks.Transposed: [(2, 3, 16, 12)],
+    networks.CosineAttention: [(2, 7, 6)],
+    networks.ReducedAttention: [(2, 3, 10, 8)],
 }
 # Network -> sizes of its groups by the layer that writes them first.
 FOUND = {
@@ -53,6 +55,8 @@ FOUND = {
     networks.TiedHeads: {"stem": 6},
     networks.Gated: {"first": 8},
     networks.FusedAttention: {"stem": 12, "qkv": 8},
+    networks.CosineAttention: {"stem": 12, "qkv": 6},
+    networks.ReducedAttention: {"stem": 6},
     networks.Branches: {"first.0": 5, "inner.1.0": 5},
 }
 REASONS = {

@@ -27,6 +27,7 @@ READING: dict[str, tuple[str, ...]] = {
     **convolution.READING,
     **contraction.READING,
     **norms.READING,
+    **reductions.READING,
 }
 
 

@@ -21,7 +21,9 @@ def elementwise(call: Call) -> None:
     for number, tensor in enumerate(call.tensors):
         # More dimensions than the result has none that broadcasts with it.
         ones = (1,) * max(rank - tensor.dim(), 0)
-        shapes.append((*ones, *tensor.shape))
+        # What has been expanded is the same for all channels; a trial shows whether to a fixed width.
+        sizes = zip(tensor.shape, tensor.stride(), strict=True)
+        shapes.append((*ones, *(size if stride else 1 for size, stride in sizes)))
         layers += [(number, layer.reshape(*ones, *layer.shape)) for layer in call.layers(tensor)]
     found = []
     for cluster in clusters(layers):

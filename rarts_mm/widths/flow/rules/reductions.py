@@ -1,4 +1,8 @@
-"""Sums, means, maxima and softmax: over positions each channel is by itself, over channels all stay."""
+"""Sums, means, maxima and softmax: over positions each channel is by itself.
+
+Over channels a sum or a root of squares reads them, as a layer does, and what is zero adds nothing; of means,
+maxima and softmax all channels stay.
+"""
 
 from torch import Tensor
 
@@ -28,6 +32,8 @@ def reduced(call: Call) -> None:
 def _over(call: Call, layer: Tensor, dims: list[int], keep: bool) -> list[Tensor]:
     """A layer that varies along what is reduced: it stays, unless the rest tells its atoms apart."""
     others = [dim for dim in range(layer.dim()) if dim not in dims and layer.shape[dim] > 1]
+    if not others and _adds_up(call):
+        return []
     if not others:
         call.freeze(layer, f"{call.name} over channels")
         return []
@@ -36,6 +42,14 @@ def _over(call: Call, layer: Tensor, dims: list[int], keep: bool) -> list[Tensor
         call.atoms.unite(largest, layer)
         layer = largest
     return [layer if keep else _without(layer, dims)]
+
+
+def _adds_up(call: Call) -> bool:
+    """Whether zeros among what is reduced change nothing."""
+    if call.name in _SUMS:
+        return True
+    order = call.args.get("ord", call.args.get("p", 2))
+    return call.name in _ROOTS and isinstance(order, int | float) and order > 0
 
 
 def _without(layer: Tensor, dims: list[int]) -> Tensor:
@@ -65,6 +79,7 @@ def along(call: Call) -> None:
             call.label(out, rest)
 
 
+_SUMS, _ROOTS = ("sum", "nansum"), ("linalg_vector_norm", "norm")
 _REDUCED = (
     *("mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "max", "min", "prod"),
     *("linalg_vector_norm", "norm", "logsumexp", "any", "all", "argmax", "argmin", "nansum"),
@@ -75,3 +90,4 @@ _ALONG = (
     *("sort", "topk", "argsort", "kthvalue"),
 )
 RULES: dict[str, Rule] = {**dict.fromkeys(_REDUCED, reduced), **dict.fromkeys(_ALONG, along)}
+READING = dict.fromkeys((*_SUMS, *_ROOTS), ("self",))
