@@ -12,6 +12,7 @@ from .flow.attached import attached
 from .flow.detectors import run_whole
 from .kept import Kept
 from .masking import masked
+from .predictions import compare_predictions
 from .running import (
     Forward,
     ProofError,
@@ -48,6 +49,7 @@ class Proof:
         outputs: Number of output tensors per input.
         error_training: Of gradients and running statistics of one training step, in float64; None
             where it was not compared.
+        objects: Number of objects that a detector predicts, the same in both; None where none were compared.
     """
 
     error: float
@@ -57,6 +59,7 @@ class Proof:
     inputs: tuple[tuple[int, ...], ...]
     outputs: int
     error_training: float | None = None
+    objects: int | None = None
 
     def __str__(self) -> str:
         shapes = ", ".join("x".join(map(str, shape)) for shape in self.inputs)
@@ -67,6 +70,8 @@ class Proof:
         )
         if self.error_training is not None:
             text += f"; in a step of training (gradients, statistics) {self.error_training:.1e}"
+        if self.objects is not None:
+            text += f"; the same {self.objects} objects predicted, in the same order"
         return text
 
 
@@ -173,6 +178,9 @@ def _prove_part(
         proof = prove_equal(
             reference, candidate, inputs, tolerance=tolerance, forward=forward, compared=path
         )
+        objects = None
+        if forward is run_whole:
+            objects = compare_predictions(reference, candidate, inputs[0])
         error = training_difference(reference, local, candidate, trained, forward)
     if error is not None and not error <= TRAINING_TOLERANCE:
         raise ProofError(
@@ -181,7 +189,7 @@ def _prove_part(
             f"after one step is {error:.3g} in float64, at most {TRAINING_TOLERANCE:.0e} is rounding. "
             "It must not be used; please report the layers it has."
         )
-    return replace(proof, error_training=error)
+    return replace(proof, error_training=error, objects=objects)
 
 
 def _small_image(network: nn.Module, forward: Forward, otherwise: Tensor) -> Tensor:

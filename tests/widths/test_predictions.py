@@ -1,0 +1,57 @@
+"""Detectors that compute the same predict the same objects; those that do not are told apart."""
+
+import copy
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+
+from rarts_mm.registry import MODELS
+from rarts_mm.widths.flow.uneven import make_uneven
+from rarts_mm.widths.predictions import compare_predictions
+from rarts_mm.widths.pruned import without_pretrained
+from rarts_mm.widths.running import ProofError
+
+CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
+IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module", params=["two stages", "one stage"])
+def detector(request):
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    if request.param == "one stage":
+        cfg = Config.fromfile(CONFIGS / "retinanet/retinanet_r18_fpn_1x_coco.py").model
+        cfg.neck.out_channels = cfg.bbox_head.in_channels = cfg.bbox_head.feat_channels = 16
+    else:
+        cfg = Config.fromfile(
+            CONFIGS / "mask_rcnn/mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco.py"
+        ).model
+    network = MODELS.build(ConfigDict(without_pretrained(cfg.to_dict()))).double()
+    network.eval()
+    return make_uneven(network)
+
+
+def test_a_copy_predicts_the_same(detector):
+    masks = getattr(getattr(detector, "roi_head", None), "mask_head", None)
+    assert compare_predictions(detector, copy.deepcopy(detector), IMAGES) > 0
+    if masks is not None:
+        assert detector.roi_head.mask_head is masks
+
+
+def test_other_objects_are_noticed(detector):
+    other = copy.deepcopy(detector)
+    head = other.bbox_head if hasattr(other, "bbox_head") else other.roi_head.bbox_head
+    layer = getattr(head, "retina_reg", None) or head.fc_reg
+    with torch.no_grad():
+        layer.bias += 1e-3
+    with pytest.raises(ProofError, match=r"bboxes of the objects|predicts \d+ objects"):
+        compare_predictions(detector, other, IMAGES)
+
+
+def test_what_is_no_detector_is_not_compared():
+    layer = torch.nn.Linear(3, 3)
+    assert compare_predictions(layer, layer, IMAGES) is None
