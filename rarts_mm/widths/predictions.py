@@ -20,7 +20,7 @@ _HEADS = ("bbox_head", "roi_head", "mask_head", "panoptic_head")
 
 
 def compare_predictions(reference: nn.Module, sliced: nn.Module, images: Tensor) -> int | None:
-    """Compare the objects that two detectors predict in images, in the networks' own precision.
+    """Compare the objects that two detectors predict in images.
 
     Args:
         reference: The masked network, in float64 and evaluation mode.
@@ -35,6 +35,7 @@ def compare_predictions(reference: nn.Module, sliced: nn.Module, images: Tensor)
     """
     if not isinstance(reference, BaseModel) or not any(hasattr(reference, n) for n in _HEADS):
         return None
+    images = images.to(torch.float64)
     with torch.no_grad(), _exact_suppression():
         try:
             wanted = _predict(reference, images)

@@ -16,7 +16,7 @@ from rarts_mm.widths.pruned import without_pretrained
 from rarts_mm.widths.running import ProofError
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
-IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module", params=["two stages", "one stage"])
