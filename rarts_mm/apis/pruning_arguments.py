@@ -63,7 +63,7 @@ def add_pruning_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(CRITERIA),
         default=Ranking.criterion,
         help="the scores' |alpha| (default), that times the norm of the weights it multiplies, or over "
-        "the dimension's cost; the L1 norm of the weights that write a dimension, within its layer; "
+        "the dimension's cost; the L1 norm of the weights that write a dimension, or their distance to the layer's others, within its layer; "
         "random numbers; or what the training loss changes by as it goes: to first order (taylor), or to "
         "second order over the memory of its maps (fisher)",
     )

@@ -150,16 +150,41 @@ def by_magnitude(evidence: Evidence) -> dict[str, Tensor]:
     Raises:
         ValueError: A weight is NaN or infinite.
     """
-    ranks = {}
+    return {name: _places(rows.abs().sum(1)) for name, rows in _rows(evidence).items()}
+
+
+def by_geometric_median(evidence: Evidence) -> dict[str, Tensor]:
+    """The place of a dimension's weights among those of its unit, by their distance to all of them.
+
+    Those in the middle, near the geometric median, can be made up for by others, and go first (He et al.,
+    "Filter Pruning via Geometric Median", CVPR 2019, eq. 5). Compared within the layer, as for
+    :func:`by_magnitude`.
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
+    return {n: _places(torch.cdist(rows, rows).sum(1)) for n, rows in _rows(evidence).items()}
+
+
+def _rows(evidence: Evidence) -> dict[str, Tensor]:
+    """Unit name -> (size, any) the weights that write each dimension, of a group of channels all that go
+    with it."""
+    found = {}
     for site in scored_sites(evidence.network):
-        weight = _finite(site.adapter.weight(site.host), site.unit.name)
-        norms = weight.abs().flatten(1).sum(1).view(-1, site.unit.size).sum(0)
-        # Stable: of equal norms, those at the end go first, as in rank_scores.
-        order = norms.flip(0).argsort(stable=True)
-        rank = torch.empty_like(norms)
-        rank[order] = (torch.arange(site.unit.size, dtype=norms.dtype) + 0.5) / site.unit.size
-        ranks[site.unit.name] = rank.flip(0)
-    return ranks
+        weight = _finite(site.adapter.weight(site.host), site.unit.name).flatten(1)
+        # Several rows for each dimension: those of all heads, of queries, keys and values.
+        rows = weight.view(-1, site.unit.size, weight.shape[1])
+        found[site.unit.name] = rows.transpose(0, 1).flatten(1)
+    return found
+
+
+def _places(numbers: Tensor) -> Tensor:
+    """The place of each among all, in (0, 1)."""
+    # Stable: of equal numbers, those at the end go first, as in rank_scores.
+    order = numbers.flip(0).argsort(stable=True)
+    place = torch.empty_like(numbers)
+    place[order] = (torch.arange(len(numbers), dtype=numbers.dtype) + 0.5) / len(numbers)
+    return place.flip(0)
 
 
 def by_random(evidence: Evidence) -> dict[str, Tensor]:
@@ -224,6 +249,7 @@ CRITERIA: dict[str, Criterion] = {
     "alpha-norm": by_alpha_norm,
     "alpha-per-cost": by_alpha_per_cost,
     "magnitude": by_magnitude,
+    "geometric-median": by_geometric_median,
     "random": by_random,
     "taylor": by_taylor,
     "fisher": by_fisher,

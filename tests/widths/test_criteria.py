@@ -82,6 +82,25 @@ def test_magnitude_reads_neither_alpha_nor_biases(network):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_geometric_median_lets_the_middle_go(network):
+    block = network.backbone.stages[0].blocks[0]
+    first = block.ffn.layers[0][0]
+    with torch.no_grad():
+        # One far away from all others, one among them.
+        first.weight.mul_(0.1)
+        first.weight[3] = 5.0
+        first.weight[7] = first.weight[[i for i in range(len(first.weight)) if i != 3]].mean(0)
+        block.attn.w_msa.qkv.weight.view(3, 2, -1, 16)[:, :, 1] = 9.0
+    found = importance(network, "geometric-median")
+    name = "backbone.stages.0.blocks.0"
+    assert found[f"{name}.ffn"].argmax() == 3
+    assert found[f"{name}.ffn"].argmin() == 7
+    assert found[f"{name}.attn.w_msa"].argmax() == 1
+    for places in found.values():
+        wanted = (torch.arange(len(places), dtype=torch.float64) + 0.5) / len(places)
+        torch.testing.assert_close(places.sort().values, wanted)
+
+
 def test_alpha_norm_does_not_notice_a_factor_that_alpha_and_weights_trade(network):
     before = importance(network, "alpha-norm")
     alphas = scores_of(network)
@@ -189,7 +208,7 @@ def test_weights_that_are_not_finite(network):
 def test_unknown_criterion_lists_the_known(network):
     with pytest.raises(
         ValueError,
-        match=r"'magnitudes'; known are alpha, alpha-norm, alpha-per-cost, magnitude, random, taylor, fisher",
+        match=r"'magnitudes'; known are alpha, alpha-norm, alpha-per-cost, magnitude, geometric-median, random, taylor, fisher",
     ):
         importance(network, "magnitudes")
 
