@@ -21,6 +21,7 @@ from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.scoring import insert_group_scores
 from rarts_mm.widths.flow.trial import FAILS, TOLERANCE, worst_difference
+from rarts_mm.widths.flow.uneven import uneven_copy
 from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names
 from rarts_mm.widths.running import (
@@ -259,9 +260,17 @@ def _derivatives(
 
 
 def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any) -> float:
-    """How far the cut network is from the masked one, in float64, in evaluation mode."""
+    """How far the cut network is from the masked one, in float64, in evaluation mode.
+
+    A network that puts out zeros whatever it computes, as a new one with a head of zeros does, is compared
+    with uneven weights instead.
+    """
     exact = evaluation_copy(model, torch.float64)
     inputs = converted(inputs, torch.float64)
+    with torch.no_grad():
+        plain = outputs_in(compute(exact, inputs, found.forward))
+    if not all(bool(each.any()) for each in plain if each.is_floating_point()):
+        exact = uneven_copy(exact, inputs, found.forward)
     wanted = masked_outputs(exact, found, cut.kept, inputs, found.forward)
     try:
         with torch.no_grad():

@@ -1,6 +1,5 @@
 """From a network and an example to its groups of channels."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +17,8 @@ from .rules import RULES, fallback
 from .scoring import keep_scorable
 from .tracing import Tracer
 from .trial import try_groups
-from .uneven import make_uneven
-from .watching import compute, outputs_in, watch
+from .uneven import uneven_copy
+from .watching import watch
 
 
 def find_groups(
@@ -54,23 +53,11 @@ def find_groups(
             whole.products = whole.products[: len(groups.products)]
             groups, forward = whole, both
     groups.forward = forward
-    uneven = _uneven(exact, inputs, forward)
+    uneven = uneven_copy(exact, inputs, forward)
     try_groups(uneven, groups, inputs, forward)
     if scored and groups.groups:
         keep_scorable(uneven, groups, inputs, forward)
     return groups
-
-
-def _uneven(network: nn.Module, inputs: Any, forward: Forward | None) -> nn.Module:
-    """The network with uneven weights, unless it does not compute numbers with them."""
-    other = make_uneven(copy.deepcopy(network))
-    try:
-        with torch.no_grad():
-            outputs = outputs_in(compute(other, inputs, forward))
-    # Code may look at values, which are others now.
-    except (RuntimeError, ValueError, IndexError, AssertionError):
-        return network
-    return other if all(bool(each.isfinite().all()) for each in outputs) else network
 
 
 def _collected(tracer: Tracer, network: nn.Module) -> Groups:
