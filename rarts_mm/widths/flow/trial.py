@@ -30,6 +30,8 @@ _NUMBERS = 3
 _NEAR = 12
 # Changes that are tried before a group is given up.
 _TRIES = 60
+# The same where outputs are compared, which takes a run of all of the network.
+_EXACT_TRIES = 20
 # Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
 _AROUND = 3
 _TORCH = str(Path(torch.__file__).parent)
@@ -199,7 +201,7 @@ class _Trial:
         if exactly:
             other = ((each,) for each in _factors(self.network, group))
             changes = chain(((replace(group, factors=each), ()) for each in other), changes)
-        for changed, numbers in islice(changes, _TRIES):
+        for changed, numbers in islice(changes, _EXACT_TRIES if exactly else _TRIES):
             if self._works(name, changed, exactly):
                 self._likewise(name, numbers)
                 return True
