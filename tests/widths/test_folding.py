@@ -46,7 +46,7 @@ def test_both_ways_give_the_same_outputs_and_gradients(kind):
     gradients = torch.autograd.grad(wanted, [x, *names.values()], upstream)
     alpha.requires_grad_(False)
     elements = wanted.numel() if kind == "scored outputs" else x.numel()
-    assert layer.folds(elements)
+    assert (layer.folds if kind == "scored outputs" else layer.folds_scores)(elements)
     found = layer(x)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     for g, h in zip(
@@ -61,9 +61,9 @@ def test_both_ways_give_the_same_outputs_and_gradients(kind):
 def test_a_small_input_is_multiplied_itself():
     layer, alpha, x = scored("conv")
     alpha.requires_grad_(False)
-    assert layer.folds(x.numel())
+    assert layer.folds_scores(x.numel())
     small = x[:1, :, :3, :3]
-    assert not layer.folds(small.numel())
+    assert not layer.folds_scores(small.numel())
     # And alpha's gradient is never asked for in vain.
     alpha.requires_grad_(True)
-    assert not layer.folds(x.numel())
+    assert not layer.folds_scores(x.numel())

@@ -74,7 +74,7 @@ def insert_group_scores(network: nn.Module, groups: Groups, name: str, alpha: Te
     for place in score_places(network, groups, name):
         layer = network.get_submodule(place.path)
         score_channels(layer)
-        layer.refer(place.side, [*layer.scored(place.side), Scored(name, alpha, place.where)])
+        layer.carry(place.side, [*layer.scored(place.side), Scored(name, alpha, place.where)])
 
 
 def scored_layers(network: nn.Module) -> Iterable[tuple[str, ScoredChannels]]:

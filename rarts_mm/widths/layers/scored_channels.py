@@ -60,7 +60,7 @@ class ScoredChannels(nn.Module):
     def forward(self, x: Tensor, *args, **kwargs):
         channel = _channel_dim(self, x, args, kwargs)
         factors = {side: self.factor(side, x) for side in (INPUTS, OUTPUTS)}
-        if not args and not kwargs and self.folds(x.numel()):
+        if not args and not kwargs and self.folds_scores(x.numel()):
             with _Replaced(self, factors[INPUTS], factors[OUTPUTS]):
                 return super().forward(x)
         if factors[INPUTS] is not None:
@@ -74,7 +74,7 @@ class ScoredChannels(nn.Module):
         """The scores on its inputs, or its outputs, by group."""
         return self.__dict__["_scored"][side]
 
-    def refer(self, side: str, scored: Iterable[Scored]) -> None:
+    def carry(self, side: str, scored: Iterable[Scored]) -> None:
         """Have these scores from now on."""
         # Past nn.Module.__setattr__, which would register them.
         scored = list(scored)
@@ -101,7 +101,7 @@ class ScoredChannels(nn.Module):
             return alphas[0]
         return torch.cat([*alphas, alphas[0].new_ones(1)])[index]
 
-    def folds(self, elements: int) -> bool:
+    def folds_scores(self, elements: int) -> bool:
         """Whether the scores multiply the weight instead of what passes through the layer; see
         :meth:`~rarts_mm.widths.layers.referring.RefersToAlpha.folds`."""
         alphas = [each.alpha for side in (INPUTS, OUTPUTS) for each in self.scored(side)]
@@ -173,7 +173,7 @@ def score_inputs(layer: nn.Module, alpha: Tensor) -> None:
         )
     score_channels(layer)
     where = torch.arange(inputs).view(alpha.numel(), -1)
-    layer.refer(INPUTS, [Scored(_ALL, alpha, where)])
+    layer.carry(INPUTS, [Scored(_ALL, alpha, where)])
 
 
 def input_scores(layer: nn.Module) -> Tensor | None:

@@ -12,6 +12,7 @@ from rarts_mm.registry import SPACES
 
 from ..adapters.channels import ChannelAdapter
 from ..layers.referring import RefersToAlpha
+from ..layers.scored_channels import ScoredChannels
 from ..layers.scored_outputs import fold_outputs, score_outputs
 from ..scores import Site, check_scores, sites_to_score
 from .width import WidthSpace
@@ -34,7 +35,7 @@ class LiteralSpace(WidthSpace):
 
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         sites = sites_to_score(network, self.include, self.exclude, log=True)
-        if any(isinstance(module, RefersToAlpha) for module in network.modules()):
+        if any(isinstance(module, RefersToAlpha | ScoredChannels) for module in network.modules()):
             raise ValueError("The network carries scores already.")
         alphas = {}
         for site in sites:
