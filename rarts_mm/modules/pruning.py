@@ -20,11 +20,12 @@ from rarts_mm.widths.flow.criteria import channel_importance
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.scoring import insert_group_scores
-from rarts_mm.widths.flow.trial import FAILS, TOLERANCE, worst_difference
+from rarts_mm.widths.flow.trial import TOLERANCE, worst_difference
 from rarts_mm.widths.flow.uneven import uneven_copy
 from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names
 from rarts_mm.widths.running import (
+    MISFITS,
     Forward,
     ProofError,
     converted,
@@ -275,7 +276,7 @@ def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any) -> float:
     try:
         with torch.no_grad():
             outputs = outputs_in(compute(cut_network(exact, cut), inputs, found.forward))
-    except FAILS as error:
+    except MISFITS as error:
         raise ProofError(
             f"The cut {type(model).__name__} does not run at these widths ({type(error).__name__}: {error}); "
             "another round_to may do, or exclude the layers that it names."

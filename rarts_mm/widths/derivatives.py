@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .running import show_training_branches
+
 
 @dataclass(frozen=True)
 class Written:
@@ -46,9 +48,9 @@ def measure_derivatives(
 ) -> Derivatives:
     """Differentiate losses with respect to the scores of a network.
 
-    Only the scores' derivatives are computed, none of a weight. The network is put into the state in which
-    its losses can be computed while nothing in it is random or changes: containers in training mode, layers
-    (norms, dropout) in evaluation mode.
+    Only the scores' derivatives are computed, none of a weight. The network is in the state of
+    :func:`~rarts_mm.widths.running.show_training_branches`, in which losses can be computed and no layer
+    draws random numbers or changes its statistics.
 
     Args:
         network: a network with scores; its parameters are not wanted with gradients afterwards.
@@ -59,10 +61,8 @@ def measure_derivatives(
     Raises:
         ValueError: no losses, a loss that is not finite, or one that depends on no score.
     """
-    for module in network.modules():
-        module.training = next(module.children(), None) is not None
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
+    show_training_branches(network)
+    network.requires_grad_(False)
     for alpha in alphas.values():
         alpha.requires_grad_(True)
     absolute = {name: torch.zeros(a.shape, dtype=torch.float64) for name, a in alphas.items()}

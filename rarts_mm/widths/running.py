@@ -40,6 +40,30 @@ def moved(item: Any, device: torch.device) -> Any:
     return type(item)(moved(one, device) for one in item)
 
 
+# What code raises whose arguments do not fit.
+MISFITS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AssertionError,
+    KeyError,
+    AttributeError,
+)
+
+
+def show_training_branches(network: nn.Module) -> None:
+    """Let a network run the branches that it has for training, in place, while its layers stay at rest.
+
+    Modules that hold others are in training mode, which code asks for its branches; layers are in
+    evaluation mode: norms keep their statistics, dropout lets all through. So is what holds layers and
+    drops at a rate of its own, as ``nn.MultiheadAttention`` does.
+    """
+    for module in network.modules():
+        holds = next(module.children(), None) is not None
+        module.training = holds and not isinstance(getattr(module, "dropout", None), float)
+
+
 def copied_around(network: nn.Module) -> nn.Module:
     """A copy with buffers of its own that shares its parameters with ``network``.
 

@@ -11,6 +11,7 @@ from rarts_mm.widths import importance, scores_of
 from rarts_mm.widths.derivatives import measure_derivatives
 from rarts_mm.widths.flow import find_groups
 from rarts_mm.widths.flow.scoring import insert_group_scores
+from rarts_mm.widths.running import show_training_branches
 from tests import tiny
 
 
@@ -72,6 +73,16 @@ def test_it_is_what_the_removal_changes_and_its_square(network):
     # Maps of 5 x 4 of 1, 2 and 3 images.
     assert found.memory == {name: pytest.approx(20 * 2)}
     assert found.count == 3
+
+
+def test_nothing_draws_random_numbers():
+    """Layers of dropout are at rest, and so is an attention that drops by itself."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.5, batch_first=True).double()
+    show_training_branches(layer)
+    assert layer.training
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    assert torch.equal(layer(x), layer(x))
 
 
 def test_the_lowest_go(network):

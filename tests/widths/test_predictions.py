@@ -6,12 +6,13 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
+from mmcv.ops import nms
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
 from rarts_mm.registry import MODELS
 from rarts_mm.widths.flow.uneven import make_uneven
-from rarts_mm.widths.predictions import compare_predictions
+from rarts_mm.widths.predictions import compare_predictions, suppress
 from rarts_mm.widths.pruned import without_pretrained
 from rarts_mm.widths.running import ProofError
 
@@ -50,6 +51,20 @@ def test_other_objects_are_noticed(detector):
         layer.bias += 1e-3
     with pytest.raises(ProofError, match=r"bboxes of the objects|predicts \d+ objects"):
         compare_predictions(detector, other, IMAGES)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize(("score", "number"), [(0, -1), (0.3, -1), (0.2, 7)])
+def test_suppression_is_mmcvs(offset, score, number):
+    generator = torch.Generator().manual_seed(0)
+    corners = 20 * torch.rand(60, 2, generator=generator)
+    boxes = torch.cat([corners, corners + 1 + 15 * torch.rand(60, 2, generator=generator)], 1)
+    scores = torch.rand(60, generator=generator)
+    wanted = nms(boxes, scores, 0.4, offset, score, number)
+    found = suppress(boxes, scores, 0.4, offset, score, number)
+    assert 0 < len(wanted[1]) < 60
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_what_is_no_detector_is_not_compared():

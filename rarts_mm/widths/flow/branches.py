@@ -5,27 +5,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..running import Forward, call
+from ..running import MISFITS, Forward, call, show_training_branches
 from .watching import compute, outputs_in
 
 
 def in_both_modes(forward: Forward | None) -> Forward:
-    """A run in evaluation mode and one with the branches of training, of which nothing is random.
-
-    In the second one modules that hold others are in training mode, which code asks for its branches;
-    layers (norms, dropout) stay in evaluation mode.
-    """
+    """A run in evaluation mode and one with the branches of training."""
 
     def run(network: nn.Module, inputs: Any) -> list[Any]:
         outputs = [compute(network, inputs, forward)]
-        holders = [m for m in network.modules() if next(m.children(), None) is not None]
-        before = [module.training for module in holders]
+        before = {module: module.training for module in network.modules()}
         try:
-            for module in holders:
-                module.training = True
+            show_training_branches(network)
             outputs.append((forward or call)(network, inputs))
         finally:
-            for module, mode in zip(holders, before, strict=True):
+            for module, mode in before.items():
                 module.training = mode
         return outputs
 
@@ -37,8 +31,8 @@ def can_run(network: nn.Module, inputs: Any, forward: Forward) -> bool:
     try:
         with torch.no_grad():
             first, second = (outputs_in(compute(network, inputs, forward)) for _ in range(2))
-    # The user's code, which may want labels in training.
-    except Exception:
+    # In training it may want labels, which are None then.
+    except MISFITS:
         return False
     same = [each.shape for each in first] == [each.shape for each in second]
     return same and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

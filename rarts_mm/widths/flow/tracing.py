@@ -116,9 +116,9 @@ class Call:
         """Note that the operation multiplies two maps and sums over these, so that no layer reads them."""
         self._tracer.contracted += layers
 
-    def is_parameter(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a parameter or buffer, or a view of one."""
-        return self._tracer.is_parameter(tensor)
+    def is_fixed(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer, or computed from nothing else: a weight."""
+        return self._tracer.is_fixed(tensor)
 
     def unite(self, first: Tensor | None, second: Tensor | None, reason: str) -> None:
         """Unite two vectors of atoms; one that has no partner is frozen."""
@@ -168,11 +168,10 @@ class Tracer(TorchDispatchMode):
         self._paths: list[str] = []
         self.failed_in = ""
         self._names: dict[int, str] = {}
-        self._memory: set[int] = set()
+        self._fixed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
             if tensor.is_floating_point():
                 self._names.setdefault(id(tensor), name)
-                self._memory.add(tensor.untyped_storage().data_ptr())
 
     @property
     def where(self) -> str:
@@ -185,9 +184,19 @@ class Tracer(TorchDispatchMode):
         self.failed_in = self.where
         out = func(*args, **kwargs)
         call = Call(self, func, args, kwargs, out)
+        self._note_fixed(call)
         if any(self._is_labelled(tensor) for tensor in call.tensors):
             self._apply(self._rules.get(operation_name(func), self._fallback), call)
         return out
+
+    def _note_fixed(self, call: Call) -> None:
+        fixed = bool(call.tensors) and all(self.is_fixed(tensor) for tensor in call.tensors)
+        for out in call.outputs:
+            if fixed:
+                self._fixed[out] = True
+            else:
+                # What data have been written into.
+                self._fixed.pop(out, None)
 
     def _apply(self, rule: Rule, call: Call) -> None:
         try:
@@ -202,8 +211,8 @@ class Tracer(TorchDispatchMode):
         """The name of a parameter or buffer; None for any other tensor."""
         return self._names.get(id(tensor))
 
-    def is_parameter(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage().data_ptr() in self._memory
+    def is_fixed(self, tensor: Tensor) -> bool:
+        return id(tensor) in self._names or tensor in self._fixed
 
     def layers(self, tensor: Tensor) -> Layers:
         if tensor in self._layers:

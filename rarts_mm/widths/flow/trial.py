@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..running import Forward, copied_around, relative_difference
+from ..running import MISFITS, Forward, copied_around, relative_difference
 from .cutting import cut_network
 from .groups import ChannelGroup, Factor, Groups, Number
 from .record import Cut
@@ -22,8 +22,6 @@ from .watching import compute, masked_outputs, outputs_in
 
 # Largest max |difference| / max |reference| that is rounding, in float64.
 TOLERANCE = 1e-11
-# What cut layers or their hosts raise when sizes do not fit.
-FAILS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError, AttributeError)
 # Of a module's numbers that could be a group's, so many are changed together at most.
 _NUMBERS = 3
 # Groups in a module that are tried with each other at most.
@@ -240,10 +238,9 @@ class _Trial:
         """
         if not numbers:
             return
-        module = self.network.get_submodule(numbers[0].path)
-        self._helped[type(module)] = frozenset((n.attribute, n.index) for n in numbers)
         first = numbers[0].path
         kind = type(self.network.get_submodule(first))
+        self._helped[kind] = frozenset((n.attribute, n.index) for n in numbers)
         inside = _inside(first, self.groups.groups[name])
         if not inside:
             return
@@ -373,7 +370,7 @@ class _Trial:
                 return None, outputs_in(compute(smaller, self.inputs, self.forward))
         except _Passed:
             return None, []
-        except FAILS as error:
+        except MISFITS as error:
             where = inside[-1] if inside else ""
             lines = str(error).splitlines() or [type(error).__name__]
             why = f"{lines[0][:200]}{f' ({where})' if where else ''}"

@@ -439,3 +439,29 @@ class ReducedBlock(nn.Module):
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
         x = F.scaled_dot_product_attention(q, k, v)
         return self.last(x.transpose(1, 2).reshape(batch, tokens, self.width))
+
+
+class WeightNormed(nn.Module):
+    """A weight of rows of length one: over columns of channels that are zero, too. They stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 12), nn.Linear(8, 3)
+        self.weight = nn.Parameter(torch.randn(8, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / self.weight.norm(dim=1, keepdim=True)
+        return self.last(F.linear(self.first(x).relu(), weight).relu())
+
+
+class RowsSummed(nn.Module):
+    """The same with a sum, and a view in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 12), nn.Linear(8, 3)
+        self.weight = nn.Parameter(torch.randn(12, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.exp().t()
+        return self.last((self.first(x).relu() @ (weight / weight.sum(1, keepdim=True)).t()).relu())

@@ -24,6 +24,8 @@ INPUTS = {
     networks.TiedHeads: [(2, 7, 6)],
     networks.Transposed: [(2, 3, 16, 12)],
     networks.CosineAttention: [(2, 7, 6)],
+    networks.WeightNormed: [(5, 6)],
+    networks.RowsSummed: [(5, 6)],
     networks.ReducedAttention: [(2, 3, 10, 8)],
 }
 # Network -> sizes of its groups by the layer that writes them first.
@@ -55,6 +57,8 @@ FOUND = {
     networks.TiedHeads: {"stem": 6},
     networks.Gated: {"first": 8},
     networks.FusedAttention: {"stem": 12, "qkv": 8},
+    networks.WeightNormed: {"weight": 8},
+    networks.RowsSummed: {"weight": 8},
     networks.CosineAttention: {"stem": 12, "qkv": 6},
     networks.ReducedAttention: {"stem": 6},
     networks.Branches: {"first.0": 5, "inner.1.0": 5},
@@ -64,6 +68,8 @@ REASONS = {
     networks.SpatialAttention: "over channels",
     networks.FixedSplit: "cut on trial",
     networks.Standardised: "over channels",
+    networks.WeightNormed: "linalg_vector_norm over channels",
+    networks.RowsSummed: "sum over channels",
 }
 
 

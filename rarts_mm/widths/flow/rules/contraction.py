@@ -64,7 +64,7 @@ def product(call: Call, first: tuple[Tensor, Layers], second: tuple[Tensor, Laye
             call.unite(over[0], other, FACTOR)
         summed.append(over[0] if over else None)
     call.unite(*summed, FACTOR)
-    if not any(call.is_parameter(tensor) for tensor, _ in (first, second)):
+    if not any(call.is_fixed(tensor) for tensor, _ in (first, second)):
         call.contracts(tuple(each for each in summed if each is not None))
     of = [each for each in summed if each is not None][:1]
     call.multiplies(first[0].numel() * second[0].shape[-1], *of, *found)
@@ -78,7 +78,7 @@ def attention(call: Call) -> None:
     query = args["query"], call.layers(args["query"])
     call.freeze(product(call, query, (args["key"].transpose(-2, -1), keys)), POSITIONS)
     if args.get("scale") is None:
-        heads = args["query"].shape[-3]
+        heads = args["query"].shape[-3] if args["query"].dim() > 3 else 1
         call.scaled_by(tuple(layer for layer in keys if layer.shape[-2] > 1), heads)
     for name in ("attn_mask", "attn_bias"):
         if isinstance(args.get(name), Tensor):

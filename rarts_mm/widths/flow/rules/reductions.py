@@ -1,7 +1,7 @@
 """Sums, means, maxima and softmax: over positions each channel is by itself.
 
 Over channels a sum or a root of squares reads them, as a layer does, and what is zero adds nothing; of means,
-maxima and softmax all channels stay.
+maxima and softmax all channels stay, and so do they of what is computed from weights alone.
 """
 
 from torch import Tensor
@@ -45,7 +45,12 @@ def _over(call: Call, layer: Tensor, dims: list[int], keep: bool) -> list[Tensor
 
 
 def _adds_up(call: Call) -> bool:
-    """Whether zeros among what is reduced change nothing."""
+    """Whether zeros among what is reduced change nothing.
+
+    Of a weight they would: its norm is over the columns of channels that are zero, too.
+    """
+    if call.is_fixed(call.tensors[0]):
+        return False
     if call.name in _SUMS:
         return True
     order = call.args.get("ord", call.args.get("p", 2))
