@@ -25,9 +25,11 @@ def measure(suite: str, name: str) -> dict[str, Any]:
     start = time.perf_counter()
     groups = find_groups(network, images, run)
     seconds = time.perf_counter() - start
-    total = sum(p.numel() for p in network.parameters())
+    # Tables that no training changes are no weights.
+    trained = {key: p.numel() for key, p in network.named_parameters() if p.requires_grad}
+    total = sum(trained.values())
     inside = {key for group in groups.groups.values() for key in group.parameters}
-    held = sum(p.numel() for key, p in network.named_parameters() if key in inside)
+    held = sum(size for key, size in trained.items() if key in inside)
     cost = flop_cost(groups)
     row = dict(
         network=name,
@@ -54,8 +56,7 @@ def _cut(
     from rarts_mm.widths.flow.cutting import cut_network
     from rarts_mm.widths.flow.record import Cut
     from rarts_mm.widths.flow.trial import worst_difference
-    from rarts_mm.widths.flow.watching import masked_outputs
-    from rarts_mm.widths.running import tensors_in
+    from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 
     generator = torch.Generator().manual_seed(1)
     kept = {}
@@ -66,13 +67,13 @@ def _cut(
     counts = [sum(p.numel() for p in each.parameters()) for each in (smaller, network)]
     wanted = masked_outputs(network, groups, kept, images, run)
     with torch.no_grad():
-        found = tensors_in(run(smaller, images))
+        found = outputs_in(compute(smaller, images, run))
     return worst_difference(wanted, found), counts[0] / counts[1]
 
 
 def _reasons(network: nn.Module, groups: Any, inside: set[str], total: int) -> dict[str, float]:
     """Why parameters are in no group -> their share."""
-    of = dict(network.named_parameters())
+    of = {key: p for key, p in network.named_parameters() if p.requires_grad}
     reasons: Counter[str] = Counter()
     for name, parameter in of.items():
         if name in inside:

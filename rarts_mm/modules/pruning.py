@@ -95,6 +95,7 @@ def groups(
     *,
     include: Names = EVERYWHERE,
     exclude: Names = (),
+    heads: bool = False,
     forward: Forward | None = None,
 ) -> Groups:
     """What channels of a network can only go together, and which cannot go and why.
@@ -104,6 +105,8 @@ def groups(
         example_inputs: what it is called with: one argument, a tuple of several, or a dict by their names.
         include: what is looked at: paths of modules, names of groups, patterns such as ``'layer3.*'``.
         exclude: what is not, in the same way.
+        heads: whether attentions lose whole heads. By default their heads get narrower, and go as a whole only
+            where they cannot, as in attention over channels.
         forward: ``forward(model, example_inputs)``, where calling the model is not what shall be run.
 
     Returns:
@@ -113,7 +116,8 @@ def groups(
         FlowError: the network does not run on the example.
         ValueError: ``include`` or ``exclude`` name nothing.
     """
-    return _groups(model, example_inputs, include, exclude, calling(example_inputs, forward))
+    run = calling(example_inputs, forward)
+    return _groups(model, example_inputs, include, exclude, run, heads=heads)
 
 
 def _groups(
@@ -123,10 +127,11 @@ def _groups(
     exclude: Names,
     run: Forward,
     scored: bool = False,
+    heads: bool = False,
 ) -> Groups:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
-    found = find_groups(model, inputs, run, scored)
+    found = find_groups(model, inputs, run, scored, heads)
     leave_out(model, found, include, exclude)
     return found
 
@@ -144,6 +149,7 @@ def prune(
     scope: str = "global",
     include: Names = EVERYWHERE,
     exclude: Names = (),
+    heads: bool = False,
     seed: int = 0,
     data: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
@@ -168,7 +174,7 @@ def prune(
         round_to: widths of layers are multiples of this; groups that are smaller stay whole.
         min_keep: channels that every group keeps.
         scope: ``'global'`` compares all channels, ``'layer'`` takes the same share of every group.
-        include, exclude, forward: as for :func:`groups`.
+        include, exclude, heads, forward: as for :func:`groups`.
         seed: of the criterion ``'random'``.
         data: batches for ``loss``, a few hundred images; for the criteria that look at it.
         loss: ``loss(model, batch)``, a scalar. The model is a copy in evaluation mode.
@@ -194,7 +200,7 @@ def prune(
             else f"Only the criteria {', '.join(FROM_DATA)} look at data and loss, not {criterion!r}."
         )
     run = calling(example_inputs, forward)
-    found = _groups(model, example_inputs, include, exclude, run, scored)
+    found = _groups(model, example_inputs, include, exclude, run, scored, heads)
     if not found.groups:
         raise ValueError(f"There is nothing to cut in the {type(model).__name__}.\n{found}")
     measure = partial(_derivatives, model, found, data, loss) if scored else None

@@ -12,6 +12,7 @@ from torchvision.ops import nms
 
 from rarts_mm.samples import detection_sample
 
+from .exactly import in_float64
 from .running import MISFITS, ProofError, relative_difference
 
 # Of boxes and scores, behind exponentials of what was compared before.
@@ -36,7 +37,7 @@ def compare_predictions(reference: nn.Module, sliced: nn.Module, images: Tensor)
     if not isinstance(reference, BaseModel) or not any(hasattr(reference, n) for n in _HEADS):
         return None
     images = images.to(torch.float64)
-    with torch.no_grad(), _exact_suppression():
+    with torch.no_grad(), in_float64(), _exact_suppression():
         try:
             wanted = _predict(reference, images)
         # The libraries' code behind the heads may want float32, or more of a sample than a made-up one has.

@@ -3,10 +3,13 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .exactly import in_float64
 
 # Image heights and widths, two that are tried together, larger ones when a network refuses smaller
 # ones. Neither 4 x 4 patches nor the maps of four stages divide into windows of 7: only where
@@ -81,7 +84,8 @@ def evaluation_copy(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def run(network: nn.Module, item: Any, dtype: torch.dtype, forward: Forward | None) -> list:
-    with torch.no_grad():
+    exactly = in_float64() if dtype is torch.float64 else nullcontext()
+    with torch.no_grad(), exactly:
         return tensors_in((forward or call)(network, converted(item, dtype)))
 
 

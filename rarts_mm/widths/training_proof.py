@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .exactly import in_float64
 from .flow.attached import attached
 from .running import Forward, ProofError, call, converted, evaluation_copy, tensors_in
 from .scores import Site, scored_sites
@@ -106,7 +107,7 @@ def _step(network: nn.Module, item: Any, forward: Forward | None) -> bool:
             module.training = True
     network.requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
-    with torch.enable_grad():
+    with torch.enable_grad(), in_float64():
         loss = 0.0
         for output in tensors_in((forward or call)(network, item)):
             direction = torch.randn(output.shape, generator=generator, dtype=output.dtype)

@@ -192,3 +192,22 @@ def test_a_pruned_config_builds_the_layers_without_an_analysis(monkeypatch):
     damaged["backbone"]["widen_factor"] = 0.1
     with pytest.raises(ValueError, match="when it was cut"):
         MODELS.build(damaged)
+
+
+@pytest.mark.parametrize(
+    "kind", [networks.FusedAttention, networks.TalkingHeads, networks.ChannelAttention]
+)
+def test_whole_heads_are_scored(kind):
+    torch.manual_seed(0)
+    network = make_uneven(kind().double().eval())
+    x = torch.randn(2, 7, 6, dtype=torch.float64)
+    groups = find_groups(network, x, scored=True, heads=True)
+    assert groups.sizes["qkv"] == network.heads
+    attach(network, groups)
+    alphas = insert_scores(network, "")
+    kept = some_scores(alphas)
+    with masked(scores_of(network), kept):
+        wanted = run(network, x)
+    smaller = slice_network(copy.deepcopy(network), kept)
+    assert smaller.heads == len(kept["qkv"]) < network.heads
+    assert (run(smaller, x) - wanted).abs().max() <= 1e-12 * wanted.abs().max()

@@ -80,7 +80,10 @@ def _multiply(network: nn.Module, group: ChannelGroup, factor: Factor, width: in
     """Multiply the first part of the rows that a layer has of a group by sqrt(width / size)."""
     layer = network.get_submodule(factor.path)
     where = group.places[f"{factor.path}.weight", 0]
-    rows = where[:, : where.shape[1] // factor.parts].flatten()
+    first = (
+        slice(0, None, factor.parts) if factor.of_each else slice(where.shape[1] // factor.parts)
+    )
+    rows = where[:, first].flatten()
     for key in ("weight", "bias"):
         tensor = getattr(layer, key)
         if tensor is not None:

@@ -1,9 +1,9 @@
 """From a network and an example to its groups of channels."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,11 @@ from .watching import watch
 
 
 def find_groups(
-    network: nn.Module, inputs: Any, forward: Forward | None = None, scored: bool = False
+    network: nn.Module,
+    inputs: Any,
+    forward: Forward | None = None,
+    scored: bool = False,
+    heads: bool = False,
 ) -> Groups:
     """Run a network once and find the groups of channels that can be cut.
 
@@ -30,34 +34,76 @@ def find_groups(
     differs, or does not run, is frozen. Where the network does not run all of itself in evaluation mode, it
     is also run with the branches that it has for training.
 
+    Of an attention the dimensions that all heads have go, so that heads get narrower. Where they cannot, as
+    a softmax is over them, or with ``heads``, heads go as a whole instead.
+
     Args:
         network: any network; it is not changed.
         inputs: an example, as small as the network accepts.
         forward: ``forward(network, inputs)``; ``network(inputs)`` by default.
         scored: whether the groups are to carry scores; those that cannot are frozen then.
+        heads: whether attentions lose whole heads rather than dimensions of each.
 
     Raises:
         FlowError: the network does not run on the example.
     """
     exact = free_hosts(evaluation_copy(network, torch.float64))
     inputs = converted(inputs, torch.float64)
-    tracer = Tracer(exact, RULES, fallback)
-    watch(tracer, exact, inputs, forward)
-    groups = _collected(tracer, exact)
-    if groups.not_run and can_run(exact, inputs, both := in_both_modes(forward)):
-        tracer = Tracer(exact, RULES, fallback)
-        watch(tracer, exact, inputs, both)
-        whole = _collected(tracer, exact)
-        if len(whole.not_run) < len(groups.not_run):
-            # What it costs is counted once: the first run is the same, atoms and all.
-            whole.products = whole.products[: len(groups.products)]
-            groups, forward = whole, both
-    groups.forward = forward
-    uneven = uneven_copy(exact, inputs, forward)
-    try_groups(uneven, groups, inputs, forward)
+    traced = _traced(exact, inputs, forward)
+    uneven = uneven_copy(exact, inputs, traced.groups.forward)
+    groups = traced.groups
+    if whole := traced.attentions(None if heads else groups):
+        groups = _traced(exact, inputs, forward, whole).groups
+    try_groups(uneven, groups, inputs, groups.forward)
     if scored and groups.groups:
-        keep_scorable(uneven, groups, inputs, forward)
+        keep_scorable(uneven, groups, inputs, groups.forward)
     return groups
+
+
+class _Traced(NamedTuple):
+    groups: Groups
+    tracer: Tracer
+
+    def attentions(self, apart_from: Groups | None) -> frozenset[str]:
+        """Paths of the attentions, apart from those with dimensions of heads that are in some groups."""
+        tracer = self.tracer
+        cut = set() if apart_from is None else _classes(apart_from, tracer)
+        of: dict[str, set[int]] = defaultdict(set)
+        for path, layer in tracer.split:
+            of[path].update(tracer.atoms.roots(layer).unique().tolist())
+        return frozenset(path for path in tracer.attentions if path in of and not of[path] & cut)
+
+
+def _traced(
+    network: nn.Module, inputs: Any, forward: Forward | None, whole_heads: Collection[str] = ()
+) -> _Traced:
+    """Run it once, and if that leaves out something that training runs once more with that."""
+
+    def trace(run: Forward | None) -> _Traced:
+        tracer = Tracer(network, RULES, fallback, whole_heads=whole_heads)
+        watch(tracer, network, inputs, run)
+        groups = _collected(tracer, network)
+        groups.forward, groups.whole_heads = run, frozenset(whole_heads)
+        return _Traced(groups, tracer)
+
+    traced = trace(forward)
+    if traced.groups.not_run and can_run(network, inputs, both := in_both_modes(forward)):
+        whole = trace(both)
+        if len(whole.groups.not_run) < len(traced.groups.not_run):
+            # What it costs is counted once: the first run is the same, atoms and all.
+            whole.groups.products = whole.groups.products[: len(traced.groups.products)]
+            return whole
+    return traced
+
+
+def _classes(groups: Groups, tracer: Tracer) -> set[int]:
+    """Roots, in one trace, of all atoms that lie in groups of another trace of the same network."""
+    found: set[int] = set()
+    for group in groups.groups.values():
+        for key, where in group.places.items():
+            if key in tracer.places:
+                found.update(tracer.atoms.roots(tracer.places[key].start + where).unique().tolist())
+    return found
 
 
 def _collected(tracer: Tracer, network: nn.Module) -> Groups:

@@ -43,10 +43,12 @@ class Factor(NamedTuple):
     Attributes:
         path: of the layer that writes the queries, perhaps with keys and values.
         parts: as many equal parts does it write, of which the first one is multiplied.
+        of_each: whether each head has these parts, rather than each part the heads.
     """
 
     path: str
     parts: int
+    of_each: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Groups:
         frozen: the rest of what was met.
         norms: paths of the norms over channels.
         not_run: parameters that the example did not reach.
+        whole_heads: paths of the attentions whose heads go as a whole.
     """
 
     groups: dict[str, ChannelGroup]
@@ -142,6 +145,7 @@ class Groups:
     atoms: Atoms = field(repr=False)
     places: dict[tuple[str, int], Place] = field(repr=False)
     products: list[Product] = field(repr=False)
+    whole_heads: frozenset[str] = frozenset()
     # How the network was run, where that is not to call it.
     forward: Forward | None = field(default=None, repr=False)
     # Groups whose scores stand behind the layers that write them (widths/flow/scoring.py).

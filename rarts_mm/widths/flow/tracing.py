@@ -1,6 +1,6 @@
 """Running a network while labels go beside its tensors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -115,6 +115,22 @@ class Call:
     def contracts(self, layers: Layers) -> None:
         """Note that the operation multiplies two maps and sums over these, so that no layer reads them."""
         self._tracer.contracted += layers
+        self._tracer.attentions.add(self.where)
+
+    @property
+    def whole_heads(self) -> bool:
+        """Whether the heads of an attention go as a whole here, rather than dimensions of each."""
+        return self.where in self._tracer.whole_heads
+
+    def lengths_taken(self, source: Tensor, dim: int, length: int) -> set[int]:
+        """The lengths of all slices of a tensor along a dimension so far, this one among them."""
+        taken = self._tracer.slices.setdefault(source, {}).setdefault(dim, set())
+        taken.add(length)
+        return taken
+
+    def splits(self, layer: Tensor) -> None:
+        """Note that the operation takes these apart into dimensions that all have as many of them."""
+        self._tracer.split.append((self.where, layer))
 
     def is_fixed(self, tensor: Tensor) -> bool:
         """Whether a tensor is a parameter or buffer, or computed from nothing else: a weight."""
@@ -143,6 +159,7 @@ class Tracer(TorchDispatchMode):
         removed: (number of atoms,) booleans by root: elements of these atoms are zero wherever an
             operation sums or normalises over them. The network then is the masked one.
         reading: name of an operation -> names of the arguments that it sums over.
+        whole_heads: paths of the attentions whose heads go as a whole.
     """
 
     def __init__(
@@ -154,8 +171,15 @@ class Tracer(TorchDispatchMode):
         places: dict[tuple[str, int], Place] | None = None,
         removed: Tensor | None = None,
         reading: dict[str, tuple[str, ...]] | None = None,
+        whole_heads: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.whole_heads = whole_heads
+        # Modules that multiply maps with each other, and what is taken apart into heads, with the module.
+        self.attentions: set[str] = set()
+        self.split: list[tuple[str, Tensor]] = []
+        # Tensor -> dimension -> lengths of its slices.
+        self.slices: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.atoms = atoms or Atoms()
         self.places = places or {}
         self.norms: set[str] = set()

@@ -5,6 +5,7 @@ not run when it is cut is tried again with the numbers of the modules around it 
 then runs and computes what the masked network computes is right, and the rest is frozen.
 """
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations, islice
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import exactly
 from ..running import MISFITS, Forward, copied_around, relative_difference
 from .cutting import cut_network
 from .groups import ChannelGroup, Factor, Groups, Number
@@ -30,6 +32,8 @@ _NEAR = 12
 _TRIES = 60
 # The same where outputs are compared, which takes a run of all of the network.
 _EXACT_TRIES = 20
+# Of groups that lose the same share.
+_TIED_TRIES = 6
 # Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
 _AROUND = 3
 _TORCH = str(Path(torch.__file__).parent)
@@ -81,7 +85,7 @@ def try_groups(
 def _let_it_run(trial: "_Trial") -> None:
     """Repair or freeze groups until the network runs with a part of all of them gone."""
     groups = trial.groups
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, Hashable]] = set()
     while groups.groups:
         failure = trial.fails(groups.groups)
         if failure is None:
@@ -92,15 +96,18 @@ def _let_it_run(trial: "_Trial") -> None:
         }
         # Only together: one of them stays.
         culprits = culprits or {suspects[0]: failure}
-        again = {name for name, found in culprits.items() if (name, found.where) in seen}
-        seen |= {(name, found.where) for name, found in culprits.items()}
+        # What it could be tied to may be another now.
+        state = frozenset((name, groups.groups[name].size) for name in suspects)
+        again = {name for name, found in culprits.items() if (name, found.where, state) in seen}
+        seen |= {(name, found.where, state) for name, found in culprits.items()}
         left = [
             name
             for name, found in culprits.items()
             if name in again or not trial.repair(name, found.where)
         ]
-        tied = trial.tie_around(failure.where, [name for name in left if name not in again])
-        left = [name for name in left if name not in tied]
+        if trial.tie_around(failure.where, [name for name in left if name not in again]):
+            # What still does not run may be tied to what they are now.
+            continue
         for name in left:
             groups.freeze([name], f"cut on trial it does not run: {culprits[name].why}")
 
@@ -213,23 +220,46 @@ class _Trial:
         self, path: str, group: ChannelGroup
     ) -> Iterator[tuple[ChannelGroup, tuple[Number, ...]]]:
         """A group with more numbers that follow it, of the modules around a place, the likeliest first."""
-        for _ in range(_AROUND):
-            module = self.network.get_submodule(path) if _is_path(self.network, path) else None
-            found = [] if module is None else list(_numbers(module, path, group))
-            known = self._helped.get(type(module), frozenset())
-            before = tuple(each for each in found if (each.attribute, each.index) in known)
-            several = (
-                numbers
-                for count in range(min(len(found), _NUMBERS) + 1)
-                for numbers in combinations(found, count)
-            )
-            for numbers in (*((before,) if before else ()), *several):
-                alike = _alike(self.network, group, numbers)
-                for more in (alike, ()) if alike else ((),):
-                    yield replace(group, numbers=group.numbers + numbers + more), numbers
-            if not path:
-                return
-            path = path.rpartition(".")[0]
+        around = [*islice(_parents(path), _AROUND)]
+        for counts in ((0, 1), range(2, _NUMBERS + 1)):
+            for place in around:
+                for numbers in self._combinations(place, group, counts):
+                    alike = _alike(self.network, group, numbers)
+                    for more in (alike, ()) if alike else ((),):
+                        yield replace(group, numbers=group.numbers + numbers + more), numbers
+            if 1 in counts:
+                # What holds blocks may ask one of them.
+                for numbers in self._inside(around[-1], group):
+                    yield replace(group, numbers=group.numbers + numbers), numbers
+
+    def _combinations(
+        self, path: str, group: ChannelGroup, counts: Iterable[int]
+    ) -> Iterator[tuple[Number, ...]]:
+        """So many at a time of the numbers of a module; first those that have helped in one of its class."""
+        if not _is_path(self.network, path):
+            return
+        module = self.network.get_submodule(path)
+        found = list(_numbers(module, path, group))
+        known = self._helped.get(type(module), frozenset())
+        before = tuple(each for each in found if (each.attribute, each.index) in known)
+        if before and 0 in counts:
+            yield before
+        for count in counts:
+            yield from combinations(found, count)
+
+    def _inside(self, path: str, group: ChannelGroup) -> Iterator[tuple[Number, ...]]:
+        """Of the classes of modules in a module that hold parameters of a group the numbers that could be its
+        width, the same one of all of them each time."""
+        holders = {name.rpartition(".")[0] for name in group.parameters}
+        found: dict[tuple[type, str, int | None], list[Number]] = defaultdict(list)
+        for inner, module in self.network.named_modules():
+            if not _is_inside(inner, path) or type(module).__module__.startswith("torch."):
+                continue
+            if any(_is_inside(holder, inner) for holder in holders):
+                for number in _numbers(module, inner, group):
+                    found[type(module), number.attribute, number.index].append(number)
+        for numbers in found.values():
+            yield tuple(numbers)
 
     def _likewise(self, name: str, numbers: tuple[Number, ...]) -> None:
         """Let other groups change the same numbers where they stand alike, which spares a search each.
@@ -325,9 +355,19 @@ class _Trial:
             else:
                 continue
             del groups[other]
-            after = self.fails_alone(name)
-            if after is None or (after.where, after.line) != (at.where, at.line):
-                return other, after
+            tied = groups[name]
+            # Perhaps only with a number that follows both, as that of the heads does.
+            place = at.where.partition(":")[0]
+            changes = islice(self._changes(place, tied), _TIED_TRIES)
+            tries = [tied, *(changed for changed, _ in changes)]
+            if place in self.groups.whole_heads:
+                # As many heads, each a little narrower, may run as well.
+                tries.sort(key=lambda changed: len(changed.numbers) == len(tied.numbers))
+            for changed in tries:
+                groups[name] = changed
+                after = self.fails_alone(name)
+                if after is None or (after.where, after.line) != (at.where, at.line):
+                    return other, after
             groups[name], groups[other] = first, second
         return None
 
@@ -378,11 +418,11 @@ class _Trial:
 
 
 def _line(error: BaseException) -> tuple[str, int]:
-    """File and line of the innermost frame that is not torch's."""
+    """File and line of the innermost frame that is neither torch's nor of the mode in which it runs."""
     found, trace = ("", 0), error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if not name.startswith(_TORCH):
+        if not name.startswith((_TORCH, exactly.__file__)):
             found = name, trace.tb_lineno
         trace = trace.tb_next
     return found
@@ -408,6 +448,14 @@ def _tied(first: ChannelGroup, second: ChannelGroup) -> ChannelGroup:
     )
 
 
+def _parents(path: str) -> Iterator[str]:
+    """A module's path, and those of the modules around it."""
+    yield path
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
 def _is_inside(path: str, holder: str) -> bool:
     return path == holder or not holder or path.startswith(f"{holder}.")
 
@@ -428,7 +476,9 @@ def _factors(network: nn.Module, group: ChannelGroup) -> Iterator[Factor]:
         rows = where.shape[1]
         likely = rows // group.heads if rows % group.heads == 0 else 1
         parts = dict.fromkeys((likely, 3, 2, 1))
-        yield from (Factor(path, n) for n in parts if n and rows % n == 0)
+        fitting = [n for n in parts if n and rows % n == 0]
+        yield from (Factor(path, n) for n in fitting)
+        yield from (Factor(path, n, of_each=True) for n in fitting if n > 1)
 
 
 def _inside(path: str, group: ChannelGroup) -> frozenset[tuple[str, int, int]]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..exactly import in_float64
 from ..running import Forward, call, copied_around
 from .groups import Groups
 from .rules import READING, RULES, fallback
@@ -33,12 +34,13 @@ def outputs_in(outputs: Any, seen: frozenset[int] = frozenset()) -> list[Tensor]
 
 
 def compute(network: nn.Module, inputs: Any, forward: Forward | None) -> Any:
-    """Run a network on a copy of an example, as some work in place."""
+    """Run a network of float64 on a copy of an example, as some work in place."""
 
     def copied(value: Any) -> Any:
         return value.detach().clone() if isinstance(value, Tensor) else value
 
-    return (forward or call)(network, tree_map(copied, inputs))
+    with in_float64():
+        return (forward or call)(network, tree_map(copied, inputs))
 
 
 def watch(
@@ -107,5 +109,6 @@ def masked_outputs(
         dict(groups.places),
         groups.removed(kept),
         READING,
+        groups.whole_heads,
     )
     return watch(tracer, network, inputs, forward, freeze=False)

@@ -23,6 +23,8 @@ class SlicedMultiheadAttention(nn.Module):
     def __init__(self, host: nn.MultiheadAttention) -> None:
         super().__init__()
         self.embed_dim, self.num_heads = host.embed_dim, host.num_heads
+        # Of heads that are gone the probabilities that are returned are zero.
+        self.averaged = host.num_heads
         self.batch_first, self.dropout = host.batch_first, host.dropout
         self.scale = host.head_dim**-0.5
         self.in_proj_weight = host.in_proj_weight
@@ -66,7 +68,8 @@ class SlicedMultiheadAttention(nn.Module):
             logits = logits if mask is None else logits + mask
             probabilities = F.dropout(logits.softmax(-1), dropout)
             out = probabilities @ v
-            probabilities = probabilities.mean(1) if average_attn_weights else probabilities
+            if average_attn_weights:
+                probabilities = probabilities.sum(1) / self.averaged
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scale)
         out = self.out_proj(out.transpose(1, 2).flatten(-2))

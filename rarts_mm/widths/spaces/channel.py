@@ -33,14 +33,22 @@ class ChannelSpace(WidthSpace):
             patterns of names; the whole network by default.
         exclude: layers that shall stay as they are, in the same way.
         init: initial value of every score.
+        heads: whether whole heads of attentions are scored rather than the dimensions that all heads have.
 
     Raises:
         ValueError: by its methods, where ``include`` or ``exclude`` name nothing in the network, or
             nothing in it can be cut.
     """
 
-    def __init__(self, include: Names = EVERYWHERE, exclude: Names = (), init: float = 1.0) -> None:
+    def __init__(
+        self,
+        include: Names = EVERYWHERE,
+        exclude: Names = (),
+        init: float = 1.0,
+        heads: bool = False,
+    ) -> None:
         super().__init__(include, exclude, init)
+        self.heads = heads
 
     def units(self, network: nn.Module) -> tuple[list[Unit], list[LeftOut]]:
         """The groups that are scored in a network, with or without scores, and what stays as it is."""
@@ -70,7 +78,7 @@ class ChannelSpace(WidthSpace):
     def _find(self, network: nn.Module) -> Groups:
         seen = with_visible_operators(copy.deepcopy(network))
         images, forward = example_of(seen)
-        groups = find_groups(seen, images, forward, scored=True)
+        groups = find_groups(seen, images, forward, scored=True, heads=self.heads)
         if groups.groups:
             leave_out(network, groups, self.include, self.exclude)
         if not groups.groups:

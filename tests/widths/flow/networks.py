@@ -465,3 +465,114 @@ class RowsSummed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.exp().t()
         return self.last((self.first(x).relu() @ (weight / weight.sum(1, keepdim=True)).t()).relu())
+
+
+class ChannelAttention(nn.Module):
+    """A softmax over the channels of a head (XCiT): only whole heads can go, as many as are written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 4
+        self.stem, self.qkv = nn.Linear(6, 10), nn.Linear(10, 3 * 12)
+        self.temperature = nn.Parameter(torch.ones(4, 1, 1))
+        self.out, self.head = nn.Linear(12, 10), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, 3).permute(2, 0, 3, 4, 1)
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        weights = (q @ k.transpose(-2, -1) * self.temperature).softmax(-1)
+        return self.head(x + self.out((weights @ v).permute(0, 3, 1, 2).reshape(b, n, -1)))
+
+
+class TalkingHeads(nn.Module):
+    """Linear layers over the heads, before the softmax and behind it (CaiT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 4
+        self.stem, self.qkv = nn.Linear(6, 10), nn.Linear(10, 3 * 20)
+        self.before, self.behind = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.out, self.head = nn.Linear(20, 10), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weights = self.before((q @ k.transpose(-2, -1)).permute(0, 2, 3, 1)).softmax(-2)
+        weights = self.behind(weights).permute(0, 3, 1, 2)
+        return self.head(x + self.out((weights @ v).transpose(1, 2).reshape(b, n, -1)))
+
+
+class OwnParts(nn.Module):
+    """Each head has its queries, keys and values side by side (LeViT), in a kernel that divides by their width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.width = 2, 6
+        self.stem, self.qkv = nn.Linear(6, 10), nn.Linear(10, 2 * 18)
+        self.out, self.head = nn.Linear(12, 10), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, _ = x.shape
+        parts = self.qkv(x).view(b, n, self.heads, -1).split([self.width] * 3, dim=3)
+        q, k, v = (part.permute(0, 2, 1, 3) for part in parts)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return self.head(x + self.out(y.reshape(b, n, self.heads * self.width)))
+
+
+class DualPath(nn.Module):
+    """Two slices of one map are no equal parts of it, though one is as wide as a third (DPN)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.width = nn.Conv2d(3, 12, 3), 8
+        self.left, self.right = nn.Conv2d(8, 5, 1), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.left(x[:, : self.width]) + self.right(x[:, self.width :])
+
+
+class AsksItsBlock(nn.Module):
+    """A width that a module further inside has written down (VAN)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Widened(3, 8), Widened(8, 10)])
+        self.head = nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+            b, _, h, w = x.shape
+            x = x.flatten(2).transpose(1, 2).reshape(b, h, w, block.width).permute(0, 3, 1, 2)
+        return self.head(x.mean((2, 3)))
+
+
+class Widened(nn.Module):
+    def __init__(self, before: int, width: int) -> None:
+        super().__init__()
+        self.width, self.layer = width, nn.Conv2d(before, width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu()
+
+
+class AsksForFloat32(nn.Module):
+    """Positions, a softmax and a norm in float32, whatever the network is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 8, 3), nn.Conv2d(1, 8, 1)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        place = torch.arange(x.shape[-1], dtype=torch.float32).expand(len(x), 1, *x.shape[2:])
+        x = x.float() * self.mix(place / x.shape[-1]).to(torch.float32).flatten(2).softmax(
+            -1, dtype=torch.float32
+        ).view(x.shape)
+        return self.head(self.norm(x.mean((2, 3)).float()).type_as(x))

@@ -10,8 +10,7 @@ from rarts_mm.widths.flow import FlowError, find_groups
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.flow.uneven import make_uneven
-from rarts_mm.widths.flow.watching import masked_outputs
-from rarts_mm.widths.running import tensors_in
+from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 
 from . import networks
 
@@ -27,6 +26,9 @@ INPUTS = {
     networks.WeightNormed: [(5, 6)],
     networks.RowsSummed: [(5, 6)],
     networks.ReducedAttention: [(2, 3, 10, 8)],
+    networks.ChannelAttention: [(2, 7, 6)],
+    networks.TalkingHeads: [(2, 7, 6)],
+    networks.OwnParts: [(2, 7, 6)],
 }
 # Network -> sizes of its groups by the layer that writes them first.
 FOUND = {
@@ -62,6 +64,12 @@ FOUND = {
     networks.CosineAttention: {"stem": 12, "qkv": 6},
     networks.ReducedAttention: {"stem": 6},
     networks.Branches: {"first.0": 5, "inner.1.0": 5},
+    networks.ChannelAttention: {"stem": 10, "qkv": 4},
+    networks.TalkingHeads: {"stem": 10, "qkv": 5, "before": 4},
+    networks.OwnParts: {"stem": 10, "qkv": 6},
+    networks.DualPath: {"stem": 8, "stem:2": 4},
+    networks.AsksItsBlock: {"blocks.0.layer": 8, "blocks.1.layer": 10},
+    networks.AsksForFloat32: {"stem": 8},
 }
 REASONS = {
     networks.EfficientChannelAttention: "neighbouring positions",
@@ -123,7 +131,7 @@ def test_cut_and_masked_networks_agree(case, ratio):
     smaller = cut_network(copy.deepcopy(network), Cut.of(groups, kept))
     wanted = masked_outputs(network, groups, kept, inputs, call)
     with torch.no_grad():
-        found = tensors_in(call(smaller, inputs))
+        found = outputs_in(compute(smaller, inputs, call))
     for a, b in zip(wanted, found, strict=True):
         assert a.shape == b.shape
         assert (a - b).abs().max() <= 1e-11 * a.abs().max()
@@ -134,7 +142,7 @@ def test_cut_and_masked_networks_agree(case, ratio):
         count = [sum(p.numel() for p in n.parameters()) for n in (network, smaller)]
         assert count[1] < count[0]
         with torch.no_grad():
-            whole = tensors_in(call(network, inputs))
+            whole = outputs_in(compute(network, inputs, call))
         # Cutting does change the function.
         assert any(not torch.allclose(a, b) for a, b in zip(whole, found, strict=True))
 
@@ -149,3 +157,28 @@ def test_every_parameter_is_in_a_group_frozen_or_not_run(case):
 def test_an_example_that_the_network_refuses_names_the_module():
     with pytest.raises(FlowError, match=r"in 0\.0 .*give one that it accepts"):
         find_groups(networks.Plain(), (torch.randn(1, 4, 9, 9),), call)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (networks.Attention, {"stem": 12}),
+        (networks.FusedAttention, {"stem": 12, "qkv": 2}),
+        (networks.TalkingHeads, {"stem": 10, "qkv": 4, "before": 4}),
+        (networks.OwnParts, {"stem": 10, "qkv": 2}),
+        # Heads as wide as the stream by their number: with each goes a part of the stream.
+        (networks.ReducedAttention, {"stem": 2}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_whole_heads(kind, sizes):
+    network, inputs = uneven(kind()), example(kind)
+    groups = find_groups(network, inputs, call, heads=True)
+    assert groups.sizes == sizes
+    kept = some(groups.sizes, 0.5, seed=2)
+    smaller = cut_network(copy.deepcopy(network), Cut.of(groups, kept))
+    wanted = masked_outputs(network, groups, kept, inputs, call)
+    with torch.no_grad():
+        found = outputs_in(compute(smaller, inputs, call))
+    for a, b in zip(wanted, found, strict=True):
+        assert (a - b).abs().max() <= 1e-11 * a.abs().max()

@@ -1,10 +1,13 @@
 """Products that sum over a dimension of both factors: linear layers, attention."""
 
+from collections.abc import Iterable, Sequence
+
 from torch import Tensor
 
-from ..labels import Layers, vector
+from ..labels import Layers, clusters, join, varying, vector
 from ..tracing import Call, Rule
 from .convolution import INPUT, written_by
+from .elementwise import FIXED
 
 FACTOR = "it is multiplied with something of fixed width and summed over"
 POSITIONS = "it lies along the positions of an attention"
@@ -49,26 +52,35 @@ def product(call: Call, first: tuple[Tensor, Layers], second: tuple[Tensor, Laye
     Args:
         first, second: (..., i, k) and (..., k, j), each with its layers.
     """
+    maps = not any(call.is_fixed(tensor) for tensor, _ in (first, second))
     found, summed = [], []
-    for layers, dim, free in ((first[1], -1, -2), (second[1], -2, -1)):
+    for number, (layers, dim, free) in enumerate(((first[1], -1, -2), (second[1], -2, -1))):
         over = []
         for layer in layers:
             if layer.shape[dim] == 1:
-                found.append(layer)
+                found.append((number, layer))
                 continue
             # Each sum reads all that stands along the other dimension.
             largest = layer.amax(free, keepdim=True)
             call.unite(largest, layer, FACTOR)
+            if maps and call.whole_heads:
+                # One head's dimensions.
+                head = largest.amax(dim, keepdim=True)
+                call.unite(head, largest, FACTOR)
+                found.append((number, head))
+                continue
             over.append(largest.squeeze(free))
         for other in over[1:]:
             call.unite(over[0], other, FACTOR)
         summed.append(over[0] if over else None)
     call.unite(*summed, FACTOR)
-    if not any(call.is_fixed(tensor) for tensor, _ in (first, second)):
+    if maps:
         call.contracts(tuple(each for each in summed if each is not None))
     of = [each for each in summed if each is not None][:1]
-    call.multiplies(first[0].numel() * second[0].shape[-1], *of, *found)
-    return tuple(found)
+    call.multiplies(first[0].numel() * second[0].shape[-1], *of, *(layer for _, layer in found))
+    if maps:
+        return tuple(_joined(call, found, (first[0], second[0])))
+    return tuple(layer for _, layer in found)
 
 
 def attention(call: Call) -> None:
@@ -76,18 +88,46 @@ def attention(call: Call) -> None:
     args = call.args
     keys = tuple(layer.transpose(-2, -1) for layer in call.layers(args["key"]))
     query = args["query"], call.layers(args["query"])
-    call.freeze(product(call, query, (args["key"].transpose(-2, -1), keys)), POSITIONS)
-    if args.get("scale") is None:
+    logits = product(call, query, (args["key"].transpose(-2, -1), keys))
+    if args.get("scale") is None and not call.whole_heads:
         heads = args["query"].shape[-3] if args["query"].dim() > 3 else 1
         call.scaled_by(tuple(layer for layer in keys if layer.shape[-2] > 1), heads)
     for name in ("attn_mask", "attn_bias"):
-        if isinstance(args.get(name), Tensor):
-            call.freeze(call.layers(args[name]), POSITIONS)
+        if isinstance(mask := args.get(name), Tensor):
+            ones = (1,) * (args["query"].dim() - mask.dim())
+            logits += tuple(layer.reshape(*ones, *layer.shape) for layer in call.layers(mask))
     values = call.layers(args["value"])
+    # What varies along the positions of the logits, or anything beside single dimensions of heads.
+    of_heads = [x for x in logits if call.whole_heads and x.shape[-2] == x.shape[-1] == 1]
+    call.freeze(tuple(x for x in logits if all(x is not y for y in of_heads)), POSITIONS)
     call.freeze(tuple(layer for layer in values if layer.shape[-2] > 1), POSITIONS)
     rows, columns = args["query"].shape[-2], args["key"].shape[-2]
     call.multiplies(args["value"].numel() // columns * rows * columns, *values)
-    call.label(call.outputs[0], tuple(layer for layer in values if layer.shape[-2] == 1))
+    found = [(0, layer) for layer in of_heads]
+    found += [(1, layer) for layer in values if layer.shape[-2] == 1]
+    factors = args["query"], args["value"]
+    call.label(call.outputs[0], tuple(_joined(call, found, factors)))
+
+
+def _joined(
+    call: Call, layers: Iterable[tuple[int, Tensor]], factors: Sequence[Tensor]
+) -> list[Tensor]:
+    """One layer of those that vary along common dimensions: both factors of a product have the same heads.
+
+    Args:
+        layers: each with the number of its factor.
+    """
+    found = []
+    for cluster in clusters(layers):
+        layer = join(call.atoms, [each for _, each in cluster])
+        members = {number for number, _ in cluster}
+        # The products of a batch lie along all dimensions but the last two.
+        dims = [dim for dim in varying(layer) if dim < layer.dim() - 2]
+        for number, factor in enumerate(factors):
+            if number not in members and any(factor.shape[dim] > 1 for dim in dims):
+                call.freeze(layer, FIXED)
+        found.append(layer)
+    return found
 
 
 _ATTENTION = tuple(

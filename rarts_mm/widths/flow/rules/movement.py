@@ -26,7 +26,8 @@ def moved(call: Call) -> None:
 def viewed(call: Call) -> None:
     """A tensor of another shape with the same elements.
 
-    Where a dimension is cut into several, what stays has to be as regular: its first parts lose the same.
+    Where a dimension is cut into several, what stays has to be as regular: its first parts lose the same. Where
+    heads go as a whole, what is computed of them tells what goes together.
     """
     source, (out,) = call.tensors[0], call.outputs
     found = []
@@ -34,6 +35,10 @@ def viewed(call: Call) -> None:
         reshaped = layer.expand(source.shape).reshape(out.shape)
         for dims in _split_dimensions(source.shape, out.shape):
             inner = [dim for dim in dims if _varies(reshaped, dim)]
+            if len(inner) > 1:
+                call.splits(layer)
+            if call.whole_heads and not call.is_fixed(source):
+                continue
             # Equal along all but the last of them.
             for dim in inner[:-1]:
                 call.atoms.unite(reshaped.narrow(dim, 0, 1), reshaped)

@@ -76,12 +76,25 @@ def along(call: Call) -> None:
     source = call.tensors[0]
     dims = _dims(call, source)
     layers = call.layers(source)
+    if call.whole_heads:
+        layers = tuple(_of_heads(call, layer, dims) for layer in layers)
     stays = tuple(layer for layer in layers if any(layer.shape[dim] > 1 for dim in dims))
     call.freeze(stays, f"{call.name} over channels")
     rest = tuple(layer for layer in layers if all(layer is not other for other in stays))
     for out in call.outputs:
         if out.dim() == source.dim():
             call.label(out, rest)
+
+
+def _of_heads(call: Call, layer: Tensor, dims: list[int]) -> Tensor:
+    """A layer in which what one head depends on together can only go together."""
+    if all(layer.shape[dim] == 1 for dim in range(layer.dim()) if dim not in dims):
+        return layer
+    for dim in dims:
+        largest = layer.amax(dim, keepdim=True)
+        call.atoms.unite(largest, layer)
+        layer = largest
+    return layer
 
 
 _SUMS, _ROOTS = ("sum", "nansum"), ("linalg_vector_norm", "norm")

@@ -18,7 +18,7 @@ def split(call: Call) -> None:
 
 
 def sliced(call: Call) -> None:
-    """``x[:, a:b]``: a half, a third and so on is taken for one of equal parts."""
+    """``x[:, a:b]``: a half, a third and so on is taken for one of equal parts, unless another slice tells otherwise."""
     source, (out,) = call.tensors[0], call.outputs
     dim = call.args.get("dim", 0) % source.dim()
     start = call.args.get("start") or 0
@@ -28,7 +28,8 @@ def sliced(call: Call) -> None:
         stays = tuple(layer for layer in call.layers(source) if layer.shape[dim] > 1)
         call.freeze(stays, "every other one of it is taken")
     is_part = step == 1 and 0 < length < source.shape[dim]
-    if is_part and source.shape[dim] % length == 0 and start % length == 0:
+    alike = call.lengths_taken(source, dim, length) == {length}
+    if is_part and alike and source.shape[dim] % length == 0 and start % length == 0:
         for layer in call.layers(source):
             _equal_parts(call, layer, dim, length)
     moved(call)
