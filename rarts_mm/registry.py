@@ -18,7 +18,7 @@ def _child(name: str, parent: str, *locations: str) -> Registry:
     )
 
 
-MODELS = _child("model", "MODELS", "models", "widths")
+MODELS = _child("model", "MODELS", "models", "widths", "cells", "cells.nats", "cells.retraining")
 MODEL_WRAPPERS = _child("model_wrapper", "MODEL_WRAPPERS", "engine")
 OPTIM_WRAPPERS = _child("optim_wrapper", "OPTIM_WRAPPERS", "engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(

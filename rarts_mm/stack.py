@@ -1,4 +1,4 @@
-"""Do the installed libraries fit together? Asked once, when ``rarts_mm`` is imported.
+"""Do the installed libraries fit together? Asked once, when what is built on them is imported.
 
 torch, torchvision and mmcv come in builds that look alike and do not mix, and the ``onedl-*``
 packages install the same modules as the originals that they continue. What then goes wrong shows
@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -215,11 +216,12 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0][:300] if text else ''}"
 
 
+@cache
 def check_stack() -> None:
     """Raises a :class:`StackError` that lists every finding, if there is one.
 
     Metadata are asked first, which costs milliseconds; the libraries themselves are imported (as
-    this package does anyway) only when those are in order.
+    who asks does anyway) only when those are in order.
     """
     installed = {}
     for name in ("torch", "torchvision", *MAINTAINED, *ORIGINALS):

@@ -23,6 +23,7 @@ def test_commands_are_listed(capsys):
     assert "there is no command 'swep'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_is_listed_and_refused_in_words(tmp_path):
     spec = tmp_path / "spec.yaml"
     spec.write_text("tool: train\nconfig: missing.py\n")

@@ -59,6 +59,7 @@ def test_what_a_module_prints_on_import_is_shown_but_for_the_list(tmp_path, monk
     assert capsys.readouterr().out == "of the user\n"
 
 
+@pytest.mark.slow
 def test_a_detectors_libraries_are_imported_without_a_word_of_their_optional_packages():
     config = str(CONFIGS / "sidt_swin_micro_shapes.py")
     code = (

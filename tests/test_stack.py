@@ -171,7 +171,7 @@ def distribution(site, name, version, *requires):
 def import_package(site):
     env = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     code = (
-        "import sys\ntry:\n    import rarts_mm\nexcept ImportError as error:\n"
+        "import sys\ntry:\n    import rarts_mm.apis\nexcept ImportError as error:\n"
         "    print(type(error).__name__, error)\n    print('torch' in sys.modules)"
     )
     result = subprocess.run(
@@ -201,6 +201,7 @@ def test_import_reports_mmcv_without_operators(tmp_path):
     assert "`mmcv._ext` is missing" in said
 
 
+@pytest.mark.slow
 def test_import_reports_operators_of_another_torch(tmp_path):
     (tmp_path / "mmcv").mkdir()
     (tmp_path / "mmcv" / "__init__.py").write_text("")
@@ -220,3 +221,41 @@ def test_import_reports_a_torchvision_without_operators(tmp_path):
     said = import_package(tmp_path)
     assert "torchvision's operators do not load" in said
     assert "operator torchvision::nms does not exist" in said
+
+
+LIBRARIES = ("mmcv", "mmdet", "mmpretrain", "torchvision", "timm", "scipy", "matplotlib", "cv2")
+
+
+def test_searching_and_pruning_need_torch_and_mmengine_alone():
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({LIBRARIES}))
+import rarts_mm
+assert "torch" not in sys.modules
+import torch, rarts_mm.search, rarts_mm.widths, rarts_mm.cells
+from torch import nn
+network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
+x = torch.randn(1, 3, 9, 9)
+print(rarts_mm.prune(network, x, 0.5).widths)
+search = rarts_mm.Search(
+    network, lambda model, batch: model(batch).square().mean(), inputs=x,
+    optimizer=lambda params: torch.optim.SGD(params, lr=0.1),
+)
+search.step(torch.cat([x, x]), torch.cat([x, x]))
+print(search.prune(0.5).widths)
+try:
+    rarts_mm.models
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, *said = done.stdout.splitlines()
+    assert first == second == "{'0': 4}"
+    assert said[0].startswith(StackError.__name__)
+    assert any("mmcv" in line or "torchvision" in line for line in said)

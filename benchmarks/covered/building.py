@@ -14,6 +14,7 @@ SIZES = (64, 96, 128, 160, 224, 256, 288, 320)
 
 def build(suite: str, name: str) -> tuple[nn.Module, Tensor, Callable[[nn.Module, Any], Any]]:
     """The network in float64 and evaluation mode, a batch of two of the smallest size that it takes."""
+    from rarts_mm.widths.exactly import in_float64
     from rarts_mm.widths.flow.uneven import make_uneven
 
     torch.manual_seed(0)
@@ -22,7 +23,7 @@ def build(suite: str, name: str) -> tuple[nn.Module, Tensor, Callable[[nn.Module
     for size in SIZES:
         images = torch.randn(2, 3, size, size, dtype=torch.float64)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), in_float64():
                 run(network, images)
         except (RuntimeError, ValueError, AssertionError):
             continue

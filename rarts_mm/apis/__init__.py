@@ -1,6 +1,17 @@
 """What the command lines call."""
 
-from rarts_mm.checkpoint_reader import read_for_mmengine
+from rarts_mm.stack import check_stack
+
+# Before the libraries themselves are imported, which would fail with less helpful words.
+check_stack()
+
+# All that a config may name is there from the start, so that near misses are known.
+import rarts_mm.cells.retraining
+import rarts_mm.engine
+import rarts_mm.models
+import rarts_mm.search
+import rarts_mm.widths  # noqa: F401
+from rarts_mm.checkpoint_reader.mmengine_loading import read_for_mmengine
 
 from . import command_line
 from .compress import compress

@@ -2,7 +2,6 @@
 
 from .downloads import CheckpointFetchError
 from .errors import CheckpointFileError, UntrustedCheckpointError
-from .mmengine_loading import read_for_mmengine
 from .reading import check_checkpoint, read_checkpoint, read_weights
 from .trust import TRUST_VARIABLE, is_trusting, trusting
 
@@ -14,7 +13,6 @@ __all__ = [
     "check_checkpoint",
     "is_trusting",
     "read_checkpoint",
-    "read_for_mmengine",
     "read_weights",
     "trusting",
 ]

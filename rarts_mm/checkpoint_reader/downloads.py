@@ -7,12 +7,6 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.dist import barrier, get_rank
-from mmengine.runner import (
-    get_deprecated_model_names,
-    get_external_models,
-    get_mmcls_models,
-    get_torchvision_models,
-)
 
 from .errors import CheckpointFileError
 
@@ -54,6 +48,14 @@ def _url(address: str) -> str:
     scheme, _, name = address.partition("://")
     if scheme in ("http", "https"):
         return address
+    # The lists of names are with the Runner, which nothing else here needs.
+    from mmengine.runner import (
+        get_deprecated_model_names,
+        get_external_models,
+        get_mmcls_models,
+        get_torchvision_models,
+    )
+
     if scheme in ("torchvision", "modelzoo"):
         models = get_torchvision_models()
     elif scheme in ("open-mmlab", "openmmlab"):

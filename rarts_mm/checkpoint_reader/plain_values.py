@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 _CODE = re.compile(r"[biufc]\d{1,2}|U\d{1,9}|[?bhilqBHILQefdFD]")
 _ANNEALING = ("_annealing_cos", "_annealing_linear")
@@ -87,6 +86,8 @@ def _scalar(dtype: _DType, raw: bytes) -> np.generic:
 def _attribute(owner: object, name: str) -> object:
     """``getattr``, of the few attributes that MMEngine's checkpoints name."""
     if owner is _OneCycle and name in _ANNEALING:
+        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
         return getattr(OneCycleParamScheduler, name)
     if owner is _History and name in HistoryBuffer._statistics_methods:
         return HistoryBuffer._statistics_methods[name]

@@ -1,5 +1,10 @@
 """MMEngine's sockets: optim wrapper, loop over two halves, hooks, distributed wrapper."""
 
+from rarts_mm.stack import check_stack
+
+# With a broken stack what follows would fail with less helpful words.
+check_stack()
+
 from .checkpoints import (
     CheckpointError,
     checkpoint_to_resume,

@@ -1,8 +1,7 @@
 """From a network and an example to a smaller network."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rarts_mm.widths import rank_scores
-from rarts_mm.widths.budgets import WidthCost, keep_within
 from rarts_mm.widths.derivatives import FROM_DATA, Derivatives, measure_derivatives
 from rarts_mm.widths.flow import Groups, find_groups
 from rarts_mm.widths.flow.choosing import leave_out
@@ -24,6 +21,7 @@ from rarts_mm.widths.flow.trial import TOLERANCE, worst_difference
 from rarts_mm.widths.flow.uneven import uneven_copy
 from rarts_mm.widths.flow.watching import compute, masked_outputs, outputs_in
 from rarts_mm.widths.naming import EVERYWHERE, Names
+from rarts_mm.widths.proof import Proof
 from rarts_mm.widths.running import (
     MISFITS,
     Forward,
@@ -32,56 +30,9 @@ from rarts_mm.widths.running import (
     evaluation_copy,
 )
 
-from .files import write
+from .choosing import asked_for, choose
 from .inputs import calling
-
-
-@dataclass(frozen=True)
-class Smaller:
-    """A network that has been cut.
-
-    Attributes:
-        model: the smaller network, a copy of the given one with fewer channels.
-        groups: what could be cut, and what could not and why.
-        kept: group -> the channels that stayed.
-        error: max |difference| / max |output| between the smaller network and the given one with the
-            removed channels at zero, in float64.
-        parameters, flops: before and after; multiply-adds of the example.
-    """
-
-    model: nn.Module
-    groups: Groups
-    kept: Mapping[str, Tensor]
-    error: float
-    parameters: tuple[int, int]
-    flops: tuple[int, int]
-    cut: Cut = field(repr=False)
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``widths.json`` and ``weights.pth``, from which :func:`rarts_mm.load` makes it again.
-
-        The model may have been trained since.
-        """
-        write(self.model, self.cut, folder)
-
-    def __str__(self) -> str:
-        removed = sum(self.groups.sizes[n] - len(kept) for n, kept in self.kept.items())
-        total = sum(self.groups.sizes.values())
-        shares = [after / max(before, 1) for before, after in (self.parameters, self.flops)]
-        return (
-            f"{removed} of {total} channels removed: {shares[0]:.1%} of {self.parameters[0]:,} parameters "
-            f"and {shares[1]:.1%} of {self.flops[0]:,} FLOPs remain; cut = masked to {self.error:.0e}"
-            + self._not_run()
-        )
-
-    def _not_run(self) -> str:
-        number = len(self.groups.not_run)
-        if not number:
-            return ""
-        return (
-            f"\n{number} parameters were not run by the example ({self.groups.not_run[0]}, ...): what uses "
-            "them may not fit the smaller maps"
-        )
+from .result import Smaller
 
 
 def save(smaller: Smaller, folder: str | Path) -> None:
@@ -117,10 +68,10 @@ def groups(
         ValueError: ``include`` or ``exclude`` name nothing.
     """
     run = calling(example_inputs, forward)
-    return _groups(model, example_inputs, include, exclude, run, heads=heads)
+    return found_groups(model, example_inputs, include, exclude, run, heads=heads)
 
 
-def _groups(
+def found_groups(
     model: nn.Module,
     inputs: Any,
     include: Names,
@@ -129,6 +80,7 @@ def _groups(
     scored: bool = False,
     heads: bool = False,
 ) -> Groups:
+    """As :func:`groups`; ``scored`` leaves those whose scores would not remove a channel at zero."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
     found = find_groups(model, inputs, run, scored, heads)
@@ -184,14 +136,7 @@ def prune(
         ValueError: nothing can be cut (with the reasons), or an option that makes no sense.
         ProofError: the result differs from the network with its channels at zero; please report it.
     """
-    given = {
-        k: v for k, v in dict(ratio=ratio, params=params, flops=flops).items() if v is not None
-    }
-    if len(given) != 1:
-        raise ValueError(
-            f"Give one of ratio (0.4 removes 40 % of the channels), params and flops (what may remain), "
-            f"got {', '.join(given) or 'none'}."
-        )
+    asked = asked_for(ratio=ratio, params=params, flops=flops)
     scored = criterion in FROM_DATA
     if scored != (data is not None and loss is not None):
         raise ValueError(
@@ -200,53 +145,21 @@ def prune(
             else f"Only the criteria {', '.join(FROM_DATA)} look at data and loss, not {criterion!r}."
         )
     run = calling(example_inputs, forward)
-    found = _groups(model, example_inputs, include, exclude, run, scored, heads)
+    found = found_groups(model, example_inputs, include, exclude, run, scored, heads)
     if not found.groups:
         raise ValueError(f"There is nothing to cut in the {type(model).__name__}.\n{found}")
     measure = partial(_derivatives, model, found, data, loss) if scored else None
     costs = {"params": parameter_cost(model, found), "flops": flop_cost(found)}
-    kept = _choose(model, found, costs, given, criterion, round_to, min_keep, scope, seed, measure)
+    importance = channel_importance(model, found, criterion, seed, measure)
+    kept = choose(found, importance, costs, asked, round_to, min_keep, scope)
     cut = Cut.of(found, kept)
     smaller = cut_network(copy.deepcopy(model), cut)
-    error = _prove(model, found, cut, example_inputs)
+    proof = _prove(model, found, cut, example_inputs)
     widths = {name: len(index) for name, index in kept.items()}
     count = tuple(sum(p.numel() for p in each.parameters()) for each in (model, smaller))
     return Smaller(
-        smaller, found, kept, error, count, (costs["flops"].whole, costs["flops"](widths)), cut
+        smaller, found, kept, proof, count, (costs["flops"].whole, costs["flops"](widths)), cut
     )
-
-
-def _choose(
-    model: nn.Module,
-    found: Groups,
-    costs: Mapping[str, WidthCost],
-    given: Mapping[str, float],
-    criterion: str,
-    round_to: int,
-    min_keep: int,
-    scope: str,
-    seed: int,
-    measure: Callable[[], Derivatives] | None,
-) -> dict[str, Tensor]:
-    (what, amount), *_ = given.items()
-    multiples = {name: group.multiple for name, group in found.groups.items()}
-    numbers = channel_importance(model, found, criterion, seed, measure)
-    settings = dict(
-        min_keep=min_keep,
-        round_to=round_to,
-        scope=scope,
-        kinds=dict.fromkeys(numbers, "channel"),
-        multiples=multiples,
-    )
-    if what == "ratio":
-        return rank_scores(numbers, amount, **settings)
-    cost = costs[what]
-    if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
-        raise ValueError(f"{what}={amount!r} must be a share in (0, 1), or a number above 1.")
-    budget = amount * cost.whole if amount < 1 else amount
-    if budget >= cost.whole:
-        raise ValueError(f"{what}={amount!r} is no less than there is: {cost.whole:,}.")
-    return keep_within(numbers, cost, budget, **settings)
 
 
 def _derivatives(
@@ -266,7 +179,7 @@ def _derivatives(
     return measure_derivatives(scored, alphas, losses, written)
 
 
-def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any) -> float:
+def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any) -> Proof:
     """How far the cut network is from the masked one, in float64, in evaluation mode.
 
     A network that puts out zeros whatever it computes, as a new one with a head of zeros does, is compared
@@ -295,4 +208,11 @@ def _prove(model: nn.Module, found: Groups, cut: Cut, inputs: Any) -> float:
             f"computes: the relative difference is {error:.3g} in float64, at most {TOLERANCE:.0e} is "
             "rounding. It must not be used; please report the layers it has."
         )
-    return error
+    return Proof(
+        error=error,
+        error_float32=None,
+        tolerance=TOLERANCE,
+        compared="",
+        inputs=tuple(tuple(each.shape) for each in outputs_in(inputs)),
+        outputs=len(outputs),
+    )

@@ -8,7 +8,6 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from rarts_mm.samples import detection_sample
 
@@ -102,6 +101,8 @@ def suppress(
     Returns:
         (kept, 5) boxes and scores, and (kept,) indices.
     """
+    from torchvision.ops import nms
+
     left = (scores > score_threshold).nonzero().flatten() if score_threshold > 0 else None
     left = torch.arange(len(scores), device=scores.device) if left is None else left
     # With an offset a box ends behind its last pixel.

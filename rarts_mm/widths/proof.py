@@ -42,7 +42,7 @@ class Proof:
 
     Attributes:
         error: In float64; this one is judged.
-        error_float32: In float32; rounding grows with depth, so it is only reported.
+        error_float32: In float32; rounding grows with depth, so it is only reported. None where it was not run.
         tolerance: The largest ``error`` that passes.
         compared: Path of the compared submodule; empty for the whole network.
         inputs: Shapes of the inputs.
@@ -53,7 +53,7 @@ class Proof:
     """
 
     error: float
-    error_float32: float
+    error_float32: float | None
     tolerance: float
     compared: str
     inputs: tuple[tuple[int, ...], ...]
@@ -66,8 +66,10 @@ class Proof:
         text = (
             f"sliced = masked: {self.compared or 'network'} on inputs {shapes}: relative "
             f"difference of {self.outputs} outputs {self.error:.1e} in float64 "
-            f"(at most {self.tolerance:.0e}), {self.error_float32:.1e} in float32"
+            f"(at most {self.tolerance:.0e})"
         )
+        if self.error_float32 is not None:
+            text += f", {self.error_float32:.1e} in float32"
         if self.error_training is not None:
             text += f"; in a step of training (gradients, statistics) {self.error_training:.1e}"
         if self.objects is not None:
@@ -83,6 +85,7 @@ def prove_slicing(
     tolerance: float = TOLERANCE,
     sizes: Sequence[tuple[int, int]] | None = None,
     forward: Forward | None = None,
+    inputs: Sequence[Any] | None = None,
 ) -> Proof:
     """Prove that slicing changed nothing but the size of a network.
 
@@ -102,13 +105,14 @@ def prove_slicing(
         sizes: Heights and widths of the test images; by default sizes that windows do not divide.
         forward: ``forward(network, images)`` runs one of the two networks; needed only if they do
             not take a batch of images alone.
+        inputs: What ``forward`` runs them on, in the place of random images.
 
     Raises:
         ProofError: See :func:`prove_equal`; or they are trained in different ways.
     """
     check_ties(scored, sliced)
     if forward is not None:
-        return _prove_part(scored, kept, sliced, tolerance, sizes, "", forward, None)
+        return _prove_part(scored, kept, sliced, tolerance, sizes, "", forward, inputs)
     if attached(scored) is not None:
         return _prove_part(scored, kept, sliced, tolerance, sizes, "", run_whole, None)
     sites = scored_sites(scored)

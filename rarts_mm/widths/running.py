@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .exactly import in_float64
 
@@ -38,9 +39,8 @@ def call_with_several(network: nn.Module, arguments: tuple) -> Any:
 
 
 def moved(item: Any, device: torch.device) -> Any:
-    if isinstance(item, Tensor):
-        return item.to(device)
-    return type(item)(moved(one, device) for one in item)
+    """An input on another device: tensors in lists, tuples and dicts."""
+    return tree_map(lambda one: one.to(device) if isinstance(one, Tensor) else one, item)
 
 
 # What code raises whose arguments do not fit.

@@ -142,6 +142,7 @@ command_line.run(main, hint="again")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "deaf", "seconds"),
     [

@@ -130,6 +130,7 @@ def test_at_random_moments(tmp_path, tool):
             ends_with_one_line(command, signum, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)], ids=str)
 def test_data_workers_end_with_a_killed_trainer(tmp_path, method):
     """Each holds the pipe open that another waits to write to, so torch's own watch does not do."""

@@ -89,6 +89,7 @@ def test_out_folder_with_another_pruning_and_with_the_same(search_copy):
     assert status == 0, err
 
 
+@pytest.mark.slow
 def test_pruned_checkpoint_in_a_config_of_other_widths(search_copy, tmp_path):
     """An error from the sliced layers themselves, so that stock tools raise it too."""
     from mmdet.apis import init_detector

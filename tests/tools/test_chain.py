@@ -168,6 +168,7 @@ def test_keep_chooses_the_weights(search_run, tmp_path):
         assert torch.equal(found, wanted)
 
 
+@pytest.mark.slow
 def test_curve_evaluates_the_masked_network(search_copy):
     config = next(search_copy.glob("*.py"))
     command = ("prune", config, search_copy / "epoch_2.pth", "--curve")

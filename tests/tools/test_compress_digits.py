@@ -100,6 +100,7 @@ def test_a_target_is_reached_in_steps(compress, tmp_path, how, searches):
     assert json.loads((work / "results.json").read_text())["rows"] == rows["rows"]
 
 
+@pytest.mark.slow
 def test_steps_that_make_no_sense(compress):
     for arguments, words in (
         (("--ratio", "0.4", "--steps", 0), "at least one pruning is needed"),

@@ -18,6 +18,7 @@ def digits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_from_the_search_to_the_test(digits, tmp_path):
     """The Makefile's commands in their order, shorter; and the last checkpoint is where it looks."""
     makefile = (ROOT / "Makefile").read_text()

@@ -45,6 +45,7 @@ def last_line(err: str) -> str:
     return err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_pruning(search_copy):
     out = search_copy / "pruned_40"
     config, checkpoint = next(search_copy.glob("*.py")), search_copy / "epoch_2.pth"

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from .ordering import order_dimensions
@@ -35,6 +34,9 @@ def agreement(
         first, second: Unit name -> (size,) importance, by two criteria.
         kept_first, kept_second: Unit name -> indices that each keeps.
     """
+    # It takes a second to import.
+    from scipy.stats import spearmanr
+
     one, other = order_dimensions(first), order_dimensions(second)
     correlation = spearmanr(one.key, other.key).statistic
     both = either = 0
