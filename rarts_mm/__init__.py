@@ -12,6 +12,7 @@ from typing import Any
 from . import parent
 from .interrupts import end_without_traceback
 from .noise import silence_warnings
+from .stack import check_stack
 from .version import __version__
 from .waiting import spin_shortly
 
@@ -20,7 +21,14 @@ spin_shortly()
 end_without_traceback()
 silence_warnings()
 
-from . import registry
+try:
+    from . import registry
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "mmengine":
+        raise
+    # Says what else is missing, and how it is installed.
+    check_stack()
+    raise
 
 # Name -> the module that has it.
 _FROM = {

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from . import preemption
 
-_TOOLS = Path(__file__).resolve().parents[1] / "tools"
+_PACKAGE = Path(__file__).resolve().parent
+_TOOLS = _PACKAGE.parent / "tools"
 
 
 def end_without_traceback() -> None:
-    """Let SIGINT end this process as it ends any program, if it is one of this project's tools.
+    """Let SIGINT end this process as it ends any program, if it is one of this project's commands.
 
-    Told to make room, it ends with the status of that: there is nothing to save yet. Until :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it
-    was. A program of somebody else's, which imports this package, keeps what it has.
+    Told to make room, it ends with the status of that: there is nothing to save yet. Until
+    :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it was. A program of somebody else's, which imports this package, keeps what it has.
     """
     program = getattr(sys.modules["__main__"], "__file__", None)
-    if program is None or Path(program).resolve().parent != _TOOLS:
+    if program is None or not _is_command(Path(program).resolve()):
         return
     if threading.current_thread() is not threading.main_thread():
         return
@@ -27,3 +28,11 @@ def end_without_traceback() -> None:
     for signum in (preemption.SIGNAL, signal.SIGTERM):
         if preemption.means_it(signum) and signal.getsignal(signum) is signal.SIG_DFL:
             signal.signal(signum, lambda *_: os._exit(preemption.PREEMPTED))
+
+
+def _is_command(program: Path) -> bool:
+    return (
+        program.parent == _TOOLS
+        or program.name == "rarts-mm"
+        or program == _PACKAGE / "__main__.py"
+    )

@@ -8,6 +8,8 @@ module ``type='rarts_mm.X'`` from whatever default scope it lives in (``mmdet``,
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
+from . import config_names  # noqa: F401  (lets configs be named by this package)
+
 
 def _child(name: str, parent: str, *locations: str) -> Registry:
     return Registry(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from rarts_mm.apis import command_line
 from tests.conftest import ROOT, forget_runs, load_tool
 
 __all__ = ["ROOT", "Command", "members", "nothing_left"]
@@ -86,7 +87,7 @@ def _run(tool: str, arguments: list[str], log: Path, environment: dict, folder: 
     torch.set_num_threads(1)
     forget_runs()
     module = load_tool(tool)
-    module.command_line.run(lambda: module.main(arguments))
+    command_line.run(lambda: module.main(arguments))
 
 
 def members(session: int) -> dict[int, str]:

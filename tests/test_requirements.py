@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from setuptools.compat.py310 import tomllib
 
 ROOT = Path(__file__).parents[1]
-# Their builds depend on the machine, so that users bring them: see setup.py and rarts_mm/stack.py.
+# Their builds depend on the machine, so that users bring them: see pyproject.toml and rarts_mm/stack.py.
 BROUGHT = {"torch", "torchvision", "onedl-mmcv"}
 # mmcv requires OpenCV, in one of the distributions that install cv2.
 THROUGH_OTHERS = {"cv2": "onedl-mmcv"}
@@ -21,16 +22,9 @@ def normalised(name: str) -> str:
 
 
 def declared() -> tuple[set[str], set[str]]:
-    """Distributions that setup.py requires always, and in its extras."""
-    tree = ast.parse((ROOT / "setup.py").read_text())
-    (call,) = (
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
-    )
-    keywords = {k.arg: k.value for k in call.keywords}
-    always = ast.literal_eval(keywords["install_requires"])
-    extras = ast.literal_eval(keywords["extras_require"])
+    """Distributions that pyproject.toml requires always, and in its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    always, extras = project["dependencies"], dict(project["optional-dependencies"])
     extras.pop("dev")
     return tuple(
         {normalised(Requirement(r).name) for r in group}
@@ -75,7 +69,7 @@ def test_every_import_is_of_something_required(folder):
             allowed = always | BROUGHT | (set() if at_once else extras)
             if not names & allowed:
                 missing.append(f"{path.relative_to(ROOT)}: {module} ({', '.join(sorted(names))})")
-    assert not missing, "imported and not in setup.py"
+    assert not missing, "imported and not in pyproject.toml"
     assert "torch" in seen or folder == "tools"
 
 

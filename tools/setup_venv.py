@@ -261,7 +261,7 @@ def verify(runner: Runner) -> str:
 def plan() -> list[Step]:
     """The steps, in order. What each depends on stands in its inputs."""
     version = "{}.{}".format(*sys.version_info[:2])
-    sources = [(ROOT / name).read_text() for name in ("setup.py", "rarts_mm/version.py")]
+    sources = [(ROOT / name).read_text() for name in ("pyproject.toml", "rarts_mm/version.py")]
     pinned = " and ".join(line.replace("==", " ") for line in requirements("torch"))
     return [
         Step(

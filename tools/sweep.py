@@ -1,7 +1,6 @@
-"""Many trainings from one description: ``rarts-mm sweep SPEC.yaml`` from a checkout."""
+"""Many trainings from one description: seeds, ratios, weights of the Lagrangian: ``rarts-mm sweep`` from a checkout."""
 
-from rarts_mm.apis import command_line
-from rarts_mm.apis.sweep.command import main
+from checkout import run
 
 if __name__ == "__main__":
-    command_line.run(main, hint="the same command goes on from here")
+    run(__file__)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from rarts_mm.checkpoint_reader import trusting
+from rarts_mm.config_names import find_config
 from rarts_mm.parent import children_die_too, die_with_parent
 from rarts_mm.preemption import PREEMPTED, Preempted
 
@@ -28,7 +29,7 @@ from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
 from .validation.building import TRACEBACK, explained_building
 
-__all__ = ["CfgOptions", "UsageError", "add_trust", "run", "trusting"]
+__all__ = ["CfgOptions", "UsageError", "add_trust", "config_path", "run", "trusting"]
 
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("mmengine", "mmcv", "mmdet", "mmpretrain")
@@ -54,6 +55,14 @@ class CfgOptions(DictAction):
                     f"{key}.OTHER=VALUE"
                 )
         super().__call__(parser, namespace, values, option_string)
+
+
+def config_path(name: str) -> str:
+    """For ``type=`` of an argument: a config's path, also of one that a package ships (``mmdet::...``)."""
+    try:
+        return find_config(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     try:
         cfg = Config.fromfile(path)
         leave_out_helpers(cfg)
+        _leave_out_own_scope(cfg)
         if is_search(cfg):
             keep_iterations(cfg, path)
     except _UNREADABLE as error:
@@ -54,6 +55,14 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
         except _UNREADABLE as error:
             raise UsageError(f"--cfg-options do not fit config {str(path)!r}: {error}") from error
     return cfg
+
+
+def _leave_out_own_scope(cfg: Config) -> None:
+    """What MMEngine writes into all parts of a config that is based on one of this package: their classes are
+    those of the libraries as much."""
+    for value in cfg.values():
+        if isinstance(value, dict) and value.get("_scope_") == "rarts_mm":
+            del value["_scope_"]
 
 
 def _check_option_names(cfg: Config, options: dict) -> None:

@@ -17,6 +17,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from rarts_mm.apis import command_line
 from tests.conftest import load_tool
 from tests.tiny_files import search_config
 
@@ -47,7 +48,7 @@ def rank(number: int, port: int, log: Path, tool: str, arguments: list[str]) -> 
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     module = load_tool(tool)
-    module.command_line.run(lambda: module.main([*arguments, "--launcher", "pytorch"]))
+    command_line.run(lambda: module.main([*arguments, "--launcher", "pytorch"]))
     raise SystemExit
 
 

@@ -1,12 +1,9 @@
 """Whether the tool takes what the jobs of a sweep ask of it."""
 
 import contextlib
-import importlib.util
 import io
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
+from importlib import import_module
 
 from ..errors import UsageError
 from .spec import Job, Sweep
@@ -18,7 +15,7 @@ def check_commands(sweep: Sweep) -> None:
     Raises:
         UsageError: the first job that the tool refuses, in its words, before any has been started.
     """
-    read = _tool(Path(sweep.jobs[0].command[1])).parse_args
+    read = import_module(f"rarts_mm.commands.{sweep.tool}").parse_args
     for job in sweep.jobs:
         if message := _refusal(read, job):
             raise UsageError(f"{sweep.path}: job {job.number} ({job.name}): {message}")
@@ -35,11 +32,3 @@ def _refusal(read: Callable[[Sequence[str]], object], job: Job) -> str | None:
         # argparse says how it is used, and then what is wrong.
         return said.getvalue().strip().rpartition("error: ")[2]
     return None
-
-
-def _tool(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"rarts_mm_tool_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

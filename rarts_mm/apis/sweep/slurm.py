@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 from rarts_mm.files import write_text
 from rarts_mm.preemption import PREEMPTED, SIGNAL
 
 from ..errors import UsageError
-from .spec import TOOLS, Sweep
+from .spec import RUN, Sweep
 
 # Seconds before a job's time is over at which it is told.
 _WARNING = 120
@@ -78,7 +77,7 @@ def write_array(sweep: Sweep) -> Path:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     if copy != sweep.path.absolute():
         write_text(copy, sweep.path.read_text(encoding="utf-8"))
-    command = [sys.executable, str(TOOLS / "sweep.py"), str(copy)]
+    command = [*RUN, "sweep", str(copy)]
     # As it was given, for the jobs to be those that are merged later.
     command += ["--work-dir", str(sweep.work_dir)]
     write_text(

@@ -12,9 +12,11 @@ from typing import Any
 
 import yaml
 
+from rarts_mm.config_names import find_config
+
 from ..errors import UsageError
 
-TOOLS = Path(__file__).resolve().parents[3] / "tools"
+RUN = [sys.executable, "-m", "rarts_mm"]
 _KEYS = ("tool", "config", "work_dir", "arguments", "options", "grid", "slurm")
 _RUNNERS = ("compress", "train")
 # What a sweep gives itself, or gives all at once.
@@ -51,8 +53,8 @@ class Job:
 
     @property
     def asks(self) -> list[str]:
-        """What of the command makes it another job: not the interpreter, and not where the tool lies."""
-        return self.command[2:]
+        """What of the command makes it another job: not the interpreter, nor the tool."""
+        return self.command[len(RUN) + 1 :]
 
 
 @dataclass
@@ -119,6 +121,8 @@ def read_sweep(path: str | Path, work_dir: str | Path | None = None) -> Sweep:
     if tool not in _RUNNERS:
         raise UsageError(f"{path}: tool={tool!r} must be one of {', '.join(_RUNNERS)}")
     config = content.get("config")
+    if isinstance(config, str):
+        config = _found(path, config)
     if not isinstance(config, str) or not Path(config).is_file():
         raise UsageError(
             f"{path}: config={config!r} must be the path of a config file, seen from {Path.cwd()}"
@@ -222,6 +226,13 @@ def _short_names(grid: Mapping[str, list]) -> dict[str, str]:
     }
 
 
+def _found(path: Path, config: str) -> str:
+    try:
+        return find_config(config)
+    except ValueError as error:
+        raise UsageError(f"{path}: config={config!r}: {error}") from error
+
+
 def _job(
     sweep: Sweep,
     number: int,
@@ -242,7 +253,7 @@ def _job(
             flags.append(key)
         elif value is not False:
             flags += [key, *map(_text, value if isinstance(value, list) else [value])]
-    command = [sys.executable, str(TOOLS / f"{sweep.tool}.py"), config, *flags]
+    command = [*RUN, sweep.tool, config, *flags]
     command += ["--work-dir", str(folder)]
     command += ["--resume"] if sweep.tool == "train" else []
     if settings:
