@@ -1,5 +1,6 @@
 """``rarts-mm``, the command that is installed with the package."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -7,6 +8,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from rarts_mm import console
+from tests.conftest import ROOT
 
 
 def test_it_is_installed():
@@ -16,7 +18,11 @@ def test_it_is_installed():
 
 def test_commands_are_listed(capsys):
     console.main(["--help"])
-    assert "  sweep   many trainings" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    for file in (ROOT / "tools").glob("*.py"):
+        if f"rarts-mm {(name := file.stem.replace('_', '-'))}``" in file.read_text():
+            assert re.search(rf"^  {name} +\w", listed, re.MULTILINE)
+    assert re.search(r"^  sweep +many trainings", listed, re.MULTILINE)
     with pytest.raises(SystemExit) as end:
         console.main(["swep"])
     assert end.value.code == 2

@@ -42,7 +42,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     try:
         cfg = Config.fromfile(path)
         leave_out_helpers(cfg)
-        _leave_out_own_scope(cfg)
+        _leave_out_own_scope(cfg._cfg_dict)
         if is_search(cfg):
             keep_iterations(cfg, path)
     except _UNREADABLE as error:
@@ -57,12 +57,16 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     return cfg
 
 
-def _leave_out_own_scope(cfg: Config) -> None:
+def _leave_out_own_scope(part: object) -> None:
     """What MMEngine writes into all parts of a config that is based on one of this package: their classes are
     those of the libraries as much."""
-    for value in cfg.values():
-        if isinstance(value, dict) and value.get("_scope_") == "rarts_mm":
-            del value["_scope_"]
+    if isinstance(part, dict):
+        if part.get("_scope_") == "rarts_mm":
+            del part["_scope_"]
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for each in part:
+            _leave_out_own_scope(each)
 
 
 def _check_option_names(cfg: Config, options: dict) -> None:
