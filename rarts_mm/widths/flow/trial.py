@@ -209,6 +209,7 @@ class _Trial:
         for changed, numbers in islice(changes, _EXACT_TRIES if exactly else _TRIES):
             if self._works(name, changed, exactly):
                 self._likewise(name, numbers)
+                self._factors_likewise(changed)
                 return True
         self.groups.groups[name] = group
         self._hopeless[name] = group
@@ -293,6 +294,18 @@ class _Trial:
             for other in changed:
                 if self.fails_alone(other):
                     self.groups.groups[other] = before[other]
+
+    def _factors_likewise(self, group: ChannelGroup) -> None:
+        """Give other groups the same factor where they stand alike; whether it is right shows afterwards."""
+        for factor in group.factors:
+            first, _, leaf = factor.path.rpartition(".")
+            kind, inside = type(self.network.get_submodule(first)), _inside(first, group)
+            alike = [p for p, m in self.network.named_modules() if type(m) is kind and p != first]
+            for name, other in self.groups.groups.items():
+                if other.is_contracted and not other.factors:
+                    paths = [path for path in alike if _inside(path, other) == inside]
+                    factors = tuple(factor._replace(path=f"{path}.{leaf}") for path in paths)
+                    self.groups.groups[name] = replace(other, factors=factors)
 
     def _like(self, where: str, group: ChannelGroup) -> Hashable:
         """What the place at which a group does not run has in common with its repetitions."""
@@ -466,7 +479,7 @@ def _is_path(network: nn.Module, path: str) -> bool:
 
 def _factors(network: nn.Module, group: ChannelGroup) -> Iterator[Factor]:
     """Layers whose rows could be the queries of an attention over the group's dimensions."""
-    if not group.heads:
+    if not (group.heads or group.is_contracted):
         return
     for (parameter, dim), where in group.places.items():
         path, _, kind = parameter.rpartition(".")
@@ -474,7 +487,7 @@ def _factors(network: nn.Module, group: ChannelGroup) -> Iterator[Factor]:
             continue
         # Queries, keys and values in one, keys and values, or alone: as many parts as the heads say.
         rows = where.shape[1]
-        likely = rows // group.heads if rows % group.heads == 0 else 1
+        likely = rows // group.heads if group.heads and rows % group.heads == 0 else 1
         parts = dict.fromkeys((likely, 3, 2, 1))
         fitting = [n for n in parts if n and rows % n == 0]
         yield from (Factor(path, n) for n in fitting)
