@@ -7,7 +7,7 @@
 
 ifeq ($(PYTHON),)
 # An environment that is complete keeps its Python, whichever others are installed since.
-CANDIDATES := $(if $(wildcard .venv/.setup/venv.json),.venv/bin/python) \
+CANDIDATES := $(if $(wildcard .venv/ready),.venv/bin/python) \
 	python3.11 python3.12 python3.10 python3
 else
 CANDIDATES := $(PYTHON)
@@ -31,7 +31,7 @@ help:
 setup:
 	@for python in $(CANDIDATES); do \
 	    if "$$python" -c '$(FITS)' >/dev/null 2>&1; then \
-	        exec "$$python" tools/setup_venv.py; \
+	        exec "$$python" tools/setup_env.py; \
 	    fi; \
 	done; \
 	echo "No Python 3.10, 3.11 or 3.12 with its venv module found (tried: $(strip $(CANDIDATES)))." >&2; \
