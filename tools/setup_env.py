@@ -40,6 +40,7 @@ def environment() -> dict[str, str]:
     for ours, theirs in (
         ("PIP_FIND_LINKS", "UV_FIND_LINKS"),
         ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
+        ("PIP_CERT", "SSL_CERT_FILE"),
     ):
         if ours in env:
             env.setdefault(theirs, ",".join(env[ours].split()))
@@ -69,7 +70,8 @@ def can_compile() -> bool:
 
 
 def install() -> None:
-    if not run(PYTHON, "-m", "pip", "--version", check=False, capture_output=True):
+    pip_works = (PYTHON, "-m", "pip", "--version")
+    if not (PYTHON.exists() and run(*pip_works, check=False, capture_output=True)):
         shutil.rmtree(VENV, ignore_errors=True)
         run(getattr(sys, "_base_executable", None) or sys.executable, "-m", "venv", VENV)
     run(PYTHON, "-m", "pip", "install", "-q", UV, *lists("build"))
