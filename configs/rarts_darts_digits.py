@@ -5,7 +5,7 @@ r"""Topology search in a small DARTS space on real handwritten digits, by RARTS.
     python tools/derive.py work_dirs/rarts_darts_digits --network configs/darts_retrain_digits.py
     python tools/train.py work_dirs/rarts_darts_digits/derived_darts_retrain_digits/retrain.py
 
-`make demo-cells` runs these commands; benchmarks/compare_topologies.py compares the alternations on it.
+`make demo-cells` runs these commands; studies/compare_topologies.py compares the alternations on it.
 150 steps are few: alpha moves faster than in rarts_darts_cifar10.py, whose search takes 19,550.
 """
 

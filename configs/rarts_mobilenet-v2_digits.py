@@ -3,7 +3,7 @@
     python tools/make_digits.py
     python tools/compress.py configs/rarts_mobilenet-v2_digits.py --flops 0.6 0.4
 
-One score for each hidden channel of an inverted residual; benchmarks/compare_pruners.py runs it against the
+One score for each hidden channel of an inverted residual; studies/compare_pruners.py runs it against the
 baselines.
 """
 

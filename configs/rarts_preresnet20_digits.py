@@ -3,7 +3,7 @@
     python tools/make_digits.py
     python tools/compress.py configs/rarts_preresnet20_digits.py --flops 0.6 0.4
 
-The same units and places as rarts_preresnet164_cifar10.py; benchmarks/compare_pruners.py runs it against the
+The same units and places as rarts_preresnet164_cifar10.py; studies/compare_pruners.py runs it against the
 baselines.
 """
 

@@ -3,7 +3,7 @@
     python tools/make_digits.py
     python tools/compress.py configs/sidt_swin_micro_digits.py --ratio 0.4 0.7
 
-benchmarks/compare_searches.py runs it with every alternation.
+studies/compare_searches.py runs it with every alternation.
 """
 
 _base_ = "./_base_/swin-micro_digits.py"

@@ -9,6 +9,7 @@ import torch
 
 from rarts_mm.analysis import count_flops
 
+pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZE = 64
 

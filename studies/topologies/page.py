@@ -1,4 +1,4 @@
-"""The section "Cells" of docs/results.md: the comparison of topology searches, its table and picture."""
+"""The section "Cells" of studies/results.md: the comparison of topology searches, its table and picture."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""How the pages of docs/results.md say it: differences, tests, and what a section was measured with."""
+"""How the pages of studies/results.md say it: differences, tests, and what a section was measured with."""
 
 import datetime
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """How the latency of derived networks depends on the search's settings (IEEE Access 2022, Table 2), on digits.
 
     python tools/make_digits.py
-    python benchmarks/latency_sensitivity.py
+    python studies/latency_sensitivity.py
 
-writes the section "Latency" of docs/results.md, with a picture and the numbers as JSON beside it. One
+writes the section "Latency" of studies/results.md, with a picture and the numbers as JSON beside it. One
 setting at a time leaves the baseline: latency weight, alpha's learning rate and weight decay, batch
 size. Stopped, the same command goes on.
 """
@@ -94,7 +94,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work-dir", default="work_dirs/latency_sensitivity", metavar="DIR")
     parser.add_argument("--estimate", action="store_true", help="only say how long it will take")
     parser.add_argument(
-        "--out", default=str(ROOT / "docs/results.md"), metavar="FILE", help="the page to write"
+        "--out", default=str(ROOT / "studies/results.md"), metavar="FILE", help="the page to write"
     )
     args = parser.parse_args(argv)
     least = dict(seeds=1, channels=2, layers=3, nodes=1, size=5, epochs=1, repeats=1, workers=1)
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     content = dict(
         scale=scale, rate_scale=rate_scale, mean_latency=mean, table=table.to_dict(), runs=runs
     )
-    command = f"python benchmarks/latency_sensitivity.py {' '.join(argv or sys.argv[1:])}".strip()
+    command = f"python studies/latency_sensitivity.py {' '.join(argv or sys.argv[1:])}".strip()
     page = Path(args.out)
     numbers = page.with_name(f"{page.stem}-latency.json")
     write_text(numbers, json.dumps(content, indent=1) + "\n")

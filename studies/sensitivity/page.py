@@ -1,4 +1,4 @@
-"""The section "Latency" of docs/results.md: what Table 2 of IEEE Access 2022 looks like on digits."""
+"""The section "Latency" of studies/results.md: what Table 2 of IEEE Access 2022 looks like on digits."""
 
 import datetime
 import statistics

@@ -1,9 +1,9 @@
 """The papers' comparison of topology searches on real handwritten digits, up to retrained networks.
 
     python tools/make_digits.py
-    python benchmarks/compare_topologies.py
+    python studies/compare_topologies.py
 
-writes the section "Cells" of docs/results.md and docs/results-cells.png: every alternation, then random
+writes the section "Cells" of studies/results.md and studies/results-cells.png: every alternation, then random
 search and random cells. Stopped, the same command goes on.
 """
 
@@ -58,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="of a search; default: the config's")
     parser.add_argument("--work-dir", default="work_dirs/compare_topologies", metavar="DIR")
     parser.add_argument(
-        "--out", default=str(ROOT / "docs/results.md"), metavar="FILE", help="the page to write"
+        "--out", default=str(ROOT / "studies/results.md"), metavar="FILE", help="the page to write"
     )
     args = parser.parse_args(argv)
     for name, _, least, _ in numbers:
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rates=rates,
         sweep_errors=sweep_errors,
         sweep_seeds=args.sweep_seeds,
-        command=f"python benchmarks/compare_topologies.py {' '.join(argv or sys.argv[1:])}".strip(),
+        command=f"python studies/compare_topologies.py {' '.join(argv or sys.argv[1:])}".strip(),
     )
     print(f"wrote {args.out}; all runs: {work / 'results.json'}")
 

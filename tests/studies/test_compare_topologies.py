@@ -24,7 +24,7 @@ NETWORK = str(ROOT / "configs" / "darts_retrain_digits.py")
 @pytest.fixture(scope="module")
 def module():
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
+        patch.syspath_prepend(ROOT / "studies")
         yield importlib.import_module
 
 
@@ -197,12 +197,12 @@ def test_the_section_says_what_the_numbers_say(module, tmp_path):
         rates=dict.fromkeys(command.SEARCHES, 0.01),
         sweep_errors={name: {0.01: 4.0, 0.05: 4.5} for name in command.SEARCHES},
         sweep_seeds=2,
-        command="python benchmarks/compare_topologies.py --seeds 4",
+        command="python studies/compare_topologies.py --seeds 4",
     )
     text = (tmp_path / "results.md").read_text()
     assert (tmp_path / "results-cells.png").read_bytes().startswith(b"\x89PNG")
     assert "](results-cells.png)" in text
-    assert "    python benchmarks/compare_topologies.py --seeds 4\n" in text
+    assert "    python studies/compare_topologies.py --seeds 4\n" in text
     # 6.5 and t(0.975, 3) = 3.182 times the standard error.
     assert "| RARTS | 6.50 ± 2.05 | – | – | 25.0 % | 2,345 | 67,890 | 60 | 12 |" in text
     assert "| DARTS1 | 9.53 ± " in text

@@ -1,9 +1,9 @@
 """RARTS against the baselines of pruning, on real handwritten digits: three networks, four budgets.
 
     python tools/make_digits.py
-    python benchmarks/compare_pruners.py
+    python studies/compare_pruners.py
 
-writes the section "Pruning" of docs/results.md and docs/results-pruners.png. Stopped, the same command
+writes the section "Pruning" of studies/results.md and studies/results-pruners.png. Stopped, the same command
 goes on.
 """
 
@@ -85,7 +85,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: 2)")
     parser.add_argument("--work-dir", default="work_dirs/compare_pruners", metavar="DIR")
     parser.add_argument(
-        "--out", default=str(ROOT / "docs/results.md"), metavar="FILE", help="the page to write"
+        "--out", default=str(ROOT / "studies/results.md"), metavar="FILE", help="the page to write"
     )
     args = parser.parse_args(argv)
     for name, least in (("seeds", 2), ("sweep_seeds", 1), ("workers", 1)):
@@ -312,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rates=rates,
         sweep_errors=sweep_errors,
         sweep_seeds=args.sweep_seeds,
-        command=f"python benchmarks/compare_pruners.py {' '.join(argv or sys.argv[1:])}".strip(),
+        command=f"python studies/compare_pruners.py {' '.join(argv or sys.argv[1:])}".strip(),
     )
     print(f"wrote {args.out}; all runs: {work / 'results.json'}")
 

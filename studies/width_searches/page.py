@@ -1,4 +1,4 @@
-"""The section "Searches" of docs/results.md: the comparison's tables, picture and what they say."""
+"""The section "Searches" of studies/results.md: the comparison's tables, picture and what they say."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -255,7 +255,7 @@ def _cost_table(methods: Sequence[Method], runs: Sequence[dict]) -> ResultsTable
             "Processor time of one search, median over the seeds, with building the model and reading "
             "the data. All searches make equally many steps and see equally many images, which is no "
             "equal computing: a step of RARTS or DARTS2 is longer. What the cheaper ones would do with "
-            "the time was not measured. [Benchmarks](benchmarks.md) has the steps alone."
+            "the time was not measured. [Benchmarks](../docs/benchmarks.md) has the steps alone."
         ],
     )
 

@@ -1,4 +1,4 @@
-"""docs/results.md: a page whose sections are written by different commands."""
+"""studies/results.md: a page whose sections are written by different commands."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The section "Pruning" of docs/results.md: tables, pictures and what they say."""
+"""The section "Pruning" of studies/results.md: tables, pictures and what they say."""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -22,9 +22,9 @@ CONFIG = ROOT / "configs" / "sidt_swin_micro_digits.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "studies"))
     yield
-    sys.path.remove(str(ROOT / "benchmarks"))
+    sys.path.remove(str(ROOT / "studies"))
 
 
 @pytest.fixture
@@ -289,12 +289,12 @@ def test_the_page_says_what_the_numbers_say(module, tmp_path):
         rates=dict.fromkeys(command.SEARCHES, 0.01),
         sweep_errors={name: {0.01: (4.0, 30.0), 0.05: (4.5, 29.0)} for name in command.SEARCHES},
         sweep_seeds=2,
-        command="python benchmarks/compare_searches.py --seeds 4",
+        command="python studies/compare_searches.py --seeds 4",
     )
     text = write.read_text()
     assert (tmp_path / "results-digits.png").read_bytes().startswith(b"\x89PNG")
     assert "](results-digits.png)" in text
-    assert "    python benchmarks/compare_searches.py --seeds 4\n" in text
+    assert "    python studies/compare_searches.py --seeds 4\n" in text
     # 6.5 and t(0.975, 3) = 3.182 times the standard error.
     assert "| RARTS | 6.50 ± 2.05 | – | – | 26.50 ± 2.05 | 12,000 | 70,000 | 40.0 % |" in text
     (row, _) = (line for line in text.splitlines() if line.startswith("| DARTS1 | 9"))
@@ -339,7 +339,7 @@ def test_missing_data_is_noticed_before_anything_is_written(module, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_it_leaves_no_worker_behind(digits, tmp_path, number, status):
-    command = [sys.executable, ROOT / "benchmarks" / "compare_searches.py", "--data", digits]
+    command = [sys.executable, ROOT / "studies" / "compare_searches.py", "--data", digits]
     command += ["--work-dir", tmp_path / "work", "--out", tmp_path / "page.md"]
     process = subprocess.Popen(
         [str(c) for c in command],

@@ -1,9 +1,9 @@
 """The papers' comparison on real handwritten digits: every search, then random scores and magnitude.
 
     python tools/make_digits.py
-    python benchmarks/compare_searches.py
+    python studies/compare_searches.py
 
-writes the section "Searches" of docs/results.md and docs/results-digits.png. Stopped, the same command goes on.
+writes the section "Searches" of studies/results.md and studies/results-digits.png. Stopped, the same command goes on.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default: 2)")
     parser.add_argument("--work-dir", default="work_dirs/compare_searches", metavar="DIR")
     parser.add_argument(
-        "--out", default=str(ROOT / "docs/results.md"), metavar="FILE", help="the page to write"
+        "--out", default=str(ROOT / "studies/results.md"), metavar="FILE", help="the page to write"
     )
     args = parser.parse_args(argv)
     for name, least in (("seeds", 2), ("sweep_seeds", 1), ("workers", 1)):
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rates=rates,
         sweep_errors=sweep_errors,
         sweep_seeds=args.sweep_seeds,
-        command=f"python benchmarks/compare_searches.py {' '.join(argv or sys.argv[1:])}".strip(),
+        command=f"python studies/compare_searches.py {' '.join(argv or sys.argv[1:])}".strip(),
     )
     print(f"wrote {args.out}; all runs: {work / 'results.json'}")
 

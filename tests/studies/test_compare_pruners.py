@@ -17,9 +17,9 @@ SWIN = ROOT / "configs" / "sidt_swin_micro_digits.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def _importable():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "studies"))
     yield
-    sys.path.remove(str(ROOT / "benchmarks"))
+    sys.path.remove(str(ROOT / "studies"))
 
 
 @pytest.fixture
@@ -245,13 +245,13 @@ def test_the_section_says_what_the_numbers_say(module, tmp_path):
             k: dict(RARTS={0.01: 1.5, 0.05: 2.5}, Joint={0.01: 3.0, 0.05: 2.0}) for k in configs
         },
         sweep_seeds=1,
-        command="python benchmarks/compare_pruners.py --seeds 4",
+        command="python studies/compare_pruners.py --seeds 4",
     )
     text = write.read_text()
     assert text.startswith("# Mine\n\n<!-- searches: begin -->\nthat\n<!-- searches: end -->\n")
     assert (tmp_path / "results-pruners.png").read_bytes().startswith(b"\x89PNG")
     assert "](results-pruners.png)" in text
-    assert "    python benchmarks/compare_pruners.py --seeds 4\n" in text
+    assert "    python studies/compare_pruners.py --seeds 4\n" in text
     lines = text.splitlines()
     (row, _) = (x for x in lines if x.startswith("| magnitude | 8"))
     # 6.5 + 2.03; and it differs, as does unpruned, from the seeds' 5 to 8.

@@ -16,7 +16,7 @@ from rarts_mm.cells.genotype import Genotype
 from rarts_mm.cells.latency_table import LatencyTable
 from tests.conftest import forget_runs
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "studies"
 
 
 @pytest.fixture
