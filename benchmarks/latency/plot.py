@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rarts_mm.analysis.plots import COLOURS
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 
 
 def plot_latency(rows: Sequence[Mapping], path: str | Path) -> None:
@@ -72,5 +72,5 @@ def plot_latency(rows: Sequence[Mapping], path: str | Path) -> None:
     ]
     handles.append(Line2D([], [], color="0.6", linewidth=0.8, label="all arrives"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 
 DPI = 150
 # Told apart by everybody: Okabe and Ito's colours.
@@ -216,7 +216,7 @@ def _figure(width: float, height: float):
 
 def _save(figure: Figure, path: str | Path) -> None:
     FigureCanvasAgg(figure)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 from rarts_mm.search import (
     DARTS1,
     DARTS2,
@@ -154,7 +154,7 @@ def plot_trajectories(panels: Sequence[Panel], path: str | Path) -> None:
     marks = [line for line in all_axes[0].lines if line.get_label() not in panels[0].rarts]
     marks = [line for line in marks if not line.get_label().startswith("_")]
     figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 

@@ -22,7 +22,7 @@ from rarts_mm.engine import (
     RecomputeStatisticsHook,
     unwrapped,
 )
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 from rarts_mm.models.fit import UNKNOWN, listed, misfits
 from rarts_mm.noise import LibraryNoise
 from rarts_mm.progress import is_followed
@@ -96,7 +96,7 @@ def _config_beside_its_log() -> Iterator[None]:
 
 
 def _write_whole(path: str, results: list) -> dict:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         dump(results, temporary)
     print_log(f"Predictions have been saved to {path}.", logger="current")
     return {}

@@ -104,7 +104,7 @@ def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
     """
     found = searches(root)
     for saved in found.searches:
-        if hasattr(space_class(saved.cfg), "settle"):
+        if hasattr(space_class(saved.cfg), "move_to_readers"):
             found.print_passed(root)
             return saved.config, saved.checkpoint()
         found.passed[saved.config] = (
@@ -121,7 +121,7 @@ def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
 def next_command(search: Config) -> str:
     """What makes a network of a search that has been trained in its ``work_dir``."""
     folder = Path(search.work_dir)
-    if not hasattr(space_class(search), "settle"):
+    if not hasattr(space_class(search), "move_to_readers"):
         return shlex.join(["python", "tools/derive.py", str(folder)])
     config = folder / Path(search.filename or "config.py").name
     both = [str(config), str(checkpoint_in(folder))]

@@ -45,7 +45,7 @@ class MaskedEvaluation:
         self._runner.logger.addFilter(LibraryNoise())
         self._runner.model.load_state_dict(search.model.state_dict())
         network = self._runner.model.kept
-        self._runner.model.space.settle(network)
+        self._runner.model.space.move_to_readers(network)
         self._alphas = scores_of(network)
 
     def __call__(self, kept: Mapping[str, Tensor] | None = None) -> dict[str, float]:

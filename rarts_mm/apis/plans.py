@@ -111,7 +111,7 @@ def check_plans(cfg: Config, targets: Sequence[Target], how: Ranking) -> dict[Ta
             size that the network cannot take; a search that has no widths.
     """
     model = build_searched(cfg)
-    model.space.settle(model.kept)
+    model.space.move_to_readers(model.kept)
     alphas = {name: torch.rand(a.numel()) for name, a in model.alpha_parameters().items()}
     search = Search(cfg, model, model.kept, alphas, {}, Path(), AUXILIARY)
     given = [target for target in targets if not target.auto]

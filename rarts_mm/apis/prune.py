@@ -14,7 +14,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from rarts_mm.analysis import CostTable, ResultsTable, compare_costs, plot_widths
-from rarts_mm.files import digest, write_text, written_whole
+from rarts_mm.files import atomic_write, digest, write_text
 from rarts_mm.locks import LOCK, locked
 from rarts_mm.temporary import remove_abandoned
 from rarts_mm.widths import Proof, Unit, prove_slicing, pruned_config, slice_network
@@ -262,7 +262,7 @@ def _prune_one(
     record = _record(units, plan, source, proof, costs)
     write_text(folder / RECORD, json.dumps(record, indent=1))
     # Into an open file: given a path, torch says nothing of a disk that is full.
-    with written_whole(folder / "pruned.pth") as path, open(path, "wb") as file:
+    with atomic_write(folder / "pruned.pth") as path, open(path, "wb") as file:
         torch.save({"meta": _meta(search, source), "state_dict": _plain_state(sliced)}, file)
     sizes = {unit.name: unit.size for unit in units}
     widths = {name: len(index) for name, index in kept.items()}

@@ -150,7 +150,7 @@ def load_search(
     model.train(False)
     alphas = {n: alpha.detach().clone() for n, alpha in model.alpha_parameters().items()}
     network = copy.deepcopy(model.kept)
-    model.space.settle(network)
+    model.space.move_to_readers(network)
     return Search(cfg, model, network, alphas, content.get("meta", {}), Path(checkpoint), keep)
 
 
@@ -186,7 +186,7 @@ def build_searched(cfg: Config) -> torch.nn.Module:
         model = MODELS.build(settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if not hasattr(model.space, "settle"):
+    if not hasattr(model.space, "move_to_readers"):
         raise UsageError(
             f"the config searches a {type(model.space).__name__}, which has no widths: its result is not "
             "pruned but derived, python tools/derive.py SEARCH_DIR"

@@ -19,7 +19,7 @@ from rarts_mm.engine import (
     resume_from_whole_file,
     use_resumable_loop,
 )
-from rarts_mm.files import is_remote, written_whole
+from rarts_mm.files import atomic_write, is_remote
 from rarts_mm.locks import locked, refuse_if_locked
 from rarts_mm.noise import LibraryNoise
 from rarts_mm.progress import is_followed
@@ -140,7 +140,7 @@ class _ConfigHook(Hook):
 
     def put_back(self) -> None:
         if self.content is not None and int(os.environ.get("RANK", 0)) == 0:
-            with written_whole(self.path) as temporary:
+            with atomic_write(self.path) as temporary:
                 temporary.write_bytes(self.content)
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 
 from .genotype import INPUTS, Genotype, Pair
 from .layout import Layout, place
@@ -80,7 +80,7 @@ def save_cells(genotype: Genotype, path: str | Path) -> None:
     with rc_context({"svg.hashsalt": "rarts_mm", "svg.fonttype": "none"}):
         figure = draw_cells(genotype)
         FigureCanvasAgg(figure)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=150, metadata=metadata)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 from rarts_mm.temporary import remove_if_abandoned
 
 NAME = "rarts_mm.atomic"
-# What ``written_whole`` calls the file that it is writing.
+# What ``atomic_write`` calls the file that it is writing.
 _UNFINISHED = re.compile(r"\.(epoch|iter|best)_.*-[a-z0-9_]{8}\.pth")
 
 
@@ -22,7 +22,7 @@ class AtomicBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        with written_whole(filepath) as temporary, open(temporary, "wb") as file:
+        with atomic_write(filepath) as temporary, open(temporary, "wb") as file:
             file.write(obj)
             file.flush()
             # Before the rename: after a power cut the name must not point at missing blocks.

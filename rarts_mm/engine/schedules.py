@@ -26,7 +26,7 @@ class Trace:
     gamma_factor: list[float] = field(default_factory=list)
 
 
-def foresee(
+def simulate_schedules(
     wrapper: OptimWrapper,
     schedulers: Sequence[_ParamScheduler],
     iterations: range,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rarts_mm.checkpoint_reader import read_weights
-from rarts_mm.files import write_text, written_whole
+from rarts_mm.files import atomic_write, write_text
 from rarts_mm.widths.flow.cutting import cut_network
 from rarts_mm.widths.flow.record import Cut
 
@@ -18,7 +18,7 @@ RECORD, WEIGHTS = "widths.json", "weights.pth"
 def write(model: nn.Module, cut: Cut, folder: str | Path) -> None:
     """Write what a smaller network consists of: its widths as JSON, its weights as a state dict."""
     folder = Path(folder)
-    with written_whole(folder / WEIGHTS) as path, open(path, "wb") as file:
+    with atomic_write(folder / WEIGHTS) as path, open(path, "wb") as file:
         torch.save({"state_dict": model.state_dict()}, file)
     write_text(folder / RECORD, json.dumps(cut.to_dict(), indent=1))
 

@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def unnoticed_draws() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """After this context Python's, NumPy's and torch's generators are where they were before it."""
     host, of_numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .alpha_gradients import AlphaGradients
-from .draws import unnoticed_draws
+from .draws import preserve_rng
 from .lagrangian import Lagrangian
 from .player import Player, fill_missing_gradients_
 from .problem import ALPHA, SYMBOLS, Problem
@@ -101,7 +101,7 @@ class Stepper:
         half: str,
         of: Iterable[str],
         factor: float = 1.0,
-        counts: bool | None = None,
+        update_statistics: bool | None = None,
         full_precision: bool = False,
     ) -> None:
         """Add factor * d L_half(network, alpha) to the gradients of the players in ``of``.
@@ -110,7 +110,7 @@ class Stepper:
         where only a weight's gradient would need it, kept in memory.
 
         Args:
-            counts: whether this pass updates the network's running statistics; by default a pass
+            update_statistics: whether this pass updates the network's running statistics; by default a pass
                 for the network's own step does, and one for alpha alone does not.
             full_precision: compute without mixed precision.
         """
@@ -118,7 +118,9 @@ class Stepper:
         if not of:
             return
         self._require_gradients(of)
-        statistics = self._statistics(network, network in of if counts is None else counts)
+        statistics = self._statistics(
+            network, network in of if update_statistics is None else update_statistics
+        )
         with statistics, self._problem.full_precision() if full_precision else nullcontext():
             for loss, share in self._parts(network, half, of):
                 if loss.requires_grad:
@@ -179,7 +181,7 @@ class Stepper:
 
         Returns:
             One for each parameter; None where the loss scaler's factor was too much for them, which
-            makes alpha's sub-step void (:meth:`spoil`).
+            makes alpha's sub-step void (:meth:`invalidate`).
         """
         player = self.players[name]
         if self.reduce is not None:
@@ -190,11 +192,11 @@ class Stepper:
         if self.scaler is not None:
             torch._foreach_mul_(gradients, 1.0 / self.scaler.get_scale())
             if not torch.stack(torch._foreach_norm(gradients, math.inf)).isfinite().all():
-                self.spoil(ALPHA)
+                self.invalidate(ALPHA)
                 return None
         return gradients
 
-    def spoil(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Make a player's gradient infinite, since what it would be computed from is.
 
         A loss scaler then skips its sub-step and those after it; without one its parameters are no
@@ -308,8 +310,8 @@ class Stepper:
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     @contextmanager
-    def _statistics(self, network: str, counts: bool):
-        if counts:
+    def _statistics(self, network: str, update_statistics: bool):
+        if update_statistics:
             yield
         else:
             with self._problem.frozen_statistics(network):
@@ -339,13 +341,13 @@ class Stepper:
             return
         network = next(name for name in SYMBOLS if name in self.players)
         # A resumed run does this again, in another step than the uninterrupted one.
-        with unnoticed_draws():
+        with preserve_rng():
             if twice:
                 gradient = self.differentiable_gradient(network, network)
                 self.add_product(gradient, [g.detach() for g in gradient], factor=1.0)
                 del gradient
             self._require_gradients((ALPHA,))
-            with self._statistics(network, counts=False):
+            with self._statistics(network, update_statistics=False):
                 for loss, share in self._parts(network, network, (ALPHA,)):
                     if loss.requires_grad:
                         (loss * share).backward()

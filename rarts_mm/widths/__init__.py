@@ -12,7 +12,7 @@ from .pruned import PrunedModel, pruned_config
 from .ranking import rank_scores
 from .scores import bind_scores, find_uncovered, find_units, insert_scores, scores_of
 from .slicing import slice_network
-from .spaces import BatchNormSpace, ChannelSpace, LiteralSpace, WidthSpace
+from .spaces import BatchNormSpace, ChannelSpace, PreNormSpace, WidthSpace
 from .unit import LeftOut, Unit
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "BatchNormSpace",
     "ChannelSpace",
     "LeftOut",
-    "LiteralSpace",
+    "PreNormSpace",
     "Proof",
     "ProofError",
     "PrunedModel",

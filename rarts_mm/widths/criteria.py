@@ -19,7 +19,7 @@ DEFAULT = "alpha"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CriterionInputs:
     """What a criterion may look at.
 
     Attributes:
@@ -37,7 +37,7 @@ class Evidence:
     derivatives: Callable[[], Derivatives] | None = None
 
 
-Criterion = Callable[[Evidence], dict[str, Tensor]]
+Criterion = Callable[[CriterionInputs], dict[str, Tensor]]
 
 
 def importance(
@@ -78,16 +78,16 @@ def importance(
         raise ValueError("The network carries no scores, so there is nothing to rank.")
     if cost is None:
         cost = WidthCost.of_scores({name: alpha.numel() for name, alpha in carried.items()})
-    return CRITERIA[criterion](Evidence(network, alphas or carried, cost, seed, derivatives))
+    return CRITERIA[criterion](CriterionInputs(network, alphas or carried, cost, seed, derivatives))
 
 
-def by_alpha(evidence: Evidence) -> dict[str, Tensor]:
+def by_alpha(inputs: CriterionInputs) -> dict[str, Tensor]:
     """|alpha|, compared over the whole network (thesis, section 4.3).
 
     Raises:
         ValueError: All scores are equal: no search has moved them, so they say nothing.
     """
-    scores = {name: alpha.detach().abs() for name, alpha in evidence.alphas.items()}
+    scores = {name: alpha.detach().abs() for name, alpha in inputs.alphas.items()}
     everything = torch.cat([score.flatten() for score in scores.values()])
     if not everything.any():
         raise ValueError(
@@ -104,7 +104,7 @@ def by_alpha(evidence: Evidence) -> dict[str, Tensor]:
     return scores
 
 
-def by_alpha_norm(evidence: Evidence) -> dict[str, Tensor]:
+def by_alpha_norm(inputs: CriterionInputs) -> dict[str, Tensor]:
     """|alpha| times the L2 norm of the weights that it multiplies, relative to its unit's mean norm.
 
     A score and these weights can trade a factor without changing the function; their product does not
@@ -115,8 +115,8 @@ def by_alpha_norm(evidence: Evidence) -> dict[str, Tensor]:
     Raises:
         ValueError: A weight is NaN or infinite; or as for :func:`by_alpha`.
     """
-    scores = by_alpha(evidence)
-    for site in scored_sites(evidence.network):
+    scores = by_alpha(inputs)
+    for site in scored_sites(inputs.network):
         name = site.unit.name
         weight = _finite(site.adapter.scaled_weight(site.host), name)
         norms = weight.flatten(1).square().sum(1).view(-1, site.unit.size).sum(0).sqrt()
@@ -124,7 +124,7 @@ def by_alpha_norm(evidence: Evidence) -> dict[str, Tensor]:
     return scores
 
 
-def by_alpha_per_cost(evidence: Evidence) -> dict[str, Tensor]:
+def by_alpha_per_cost(inputs: CriterionInputs) -> dict[str, Tensor]:
     """|alpha| over what the dimension costs at full width, in parameters or in FLOPs.
 
     A cheap dimension stays where a dear one of the same score goes.
@@ -132,13 +132,13 @@ def by_alpha_per_cost(evidence: Evidence) -> dict[str, Tensor]:
     Raises:
         ValueError: As for :func:`by_alpha`.
     """
-    costs = evidence.cost.per_dimension()
+    costs = inputs.cost.per_dimension()
     # What costs nothing is no cheaper than the cheapest: a quotient has to be a number.
     least = min((cost for cost in costs.values() if cost), default=1.0)
-    return {n: score.double() / max(costs[n], least) for n, score in by_alpha(evidence).items()}
+    return {n: score.double() / max(costs[n], least) for n, score in by_alpha(inputs).items()}
 
 
-def by_magnitude(evidence: Evidence) -> dict[str, Tensor]:
+def by_magnitude(inputs: CriterionInputs) -> dict[str, Tensor]:
     """The place of a dimension's weights among those of its unit, by their L1 norm.
 
     The norm is that of the rows that write the dimension: of W_1 in an MLP, of W_q, W_k and W_v in
@@ -150,10 +150,10 @@ def by_magnitude(evidence: Evidence) -> dict[str, Tensor]:
     Raises:
         ValueError: A weight is NaN or infinite.
     """
-    return {name: _places(rows.abs().sum(1)) for name, rows in _rows(evidence).items()}
+    return {name: _places(rows.abs().sum(1)) for name, rows in _rows(inputs).items()}
 
 
-def by_geometric_median(evidence: Evidence) -> dict[str, Tensor]:
+def by_geometric_median(inputs: CriterionInputs) -> dict[str, Tensor]:
     """The place of a dimension's weights among those of its unit, by their distance to all of them.
 
     Those in the middle, near the geometric median, can be made up for by others, and go first (He et al.,
@@ -163,14 +163,14 @@ def by_geometric_median(evidence: Evidence) -> dict[str, Tensor]:
     Raises:
         ValueError: A weight is NaN or infinite.
     """
-    return {n: _places(torch.cdist(rows, rows).sum(1)) for n, rows in _rows(evidence).items()}
+    return {n: _places(torch.cdist(rows, rows).sum(1)) for n, rows in _rows(inputs).items()}
 
 
-def _rows(evidence: Evidence) -> dict[str, Tensor]:
+def _rows(inputs: CriterionInputs) -> dict[str, Tensor]:
     """Unit name -> (size, any) the weights that write each dimension, of a group of channels all that go
     with it."""
     found = {}
-    for site in scored_sites(evidence.network):
+    for site in scored_sites(inputs.network):
         weight = _finite(site.adapter.weight(site.host), site.unit.name).flatten(1)
         # Several rows for each dimension: those of all heads, of queries, keys and values.
         rows = weight.view(-1, site.unit.size, weight.shape[1])
@@ -187,7 +187,7 @@ def _places(numbers: Tensor) -> Tensor:
     return place.flip(0)
 
 
-def by_random(evidence: Evidence) -> dict[str, Tensor]:
+def by_random(inputs: CriterionInputs) -> dict[str, Tensor]:
     """Numbers drawn uniformly from [0, 1), compared over the whole network (I, Table 6, "random").
 
     They depend on the seed and on the units' names and sizes alone.
@@ -195,11 +195,11 @@ def by_random(evidence: Evidence) -> dict[str, Tensor]:
     Raises:
         ValueError: A seed that is no whole number >= 0.
     """
-    seed = evidence.seed
+    seed = inputs.seed
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"The seed must be a whole number of at least 0, got {seed!r}.")
     generator = torch.Generator().manual_seed(seed)
-    sizes = {site.unit.name: site.unit.size for site in scored_sites(evidence.network)}
+    sizes = {site.unit.name: site.unit.size for site in scored_sites(inputs.network)}
     drawn = {
         name: torch.rand(sizes[name], generator=generator, dtype=torch.float64)
         for name in sorted(sizes)
@@ -207,18 +207,18 @@ def by_random(evidence: Evidence) -> dict[str, Tensor]:
     return {name: drawn[name] for name in sizes}
 
 
-def by_taylor(evidence: Evidence) -> dict[str, Tensor]:
+def by_taylor(inputs: CriterionInputs) -> dict[str, Tensor]:
     """What the loss changes by, to first order: :func:`~rarts_mm.widths.derivatives.taylor`."""
-    return taylor(_derivatives(evidence))
+    return taylor(_derivatives(inputs))
 
 
-def by_fisher(evidence: Evidence) -> dict[str, Tensor]:
+def by_fisher(inputs: CriterionInputs) -> dict[str, Tensor]:
     """To second order, over memory: :func:`~rarts_mm.widths.derivatives.group_fisher`.
 
     Raises:
         ValueError: The memory of the dimensions' maps is not known.
     """
-    derivatives = _derivatives(evidence)
+    derivatives = _derivatives(inputs)
     if not derivatives.memory:
         raise ValueError(
             "Fisher's criterion divides by the memory that a channel's maps take, which is known for the "
@@ -228,10 +228,10 @@ def by_fisher(evidence: Evidence) -> dict[str, Tensor]:
     return group_fisher(derivatives)
 
 
-def _derivatives(evidence: Evidence) -> Derivatives:
-    if evidence.derivatives is None:
+def _derivatives(inputs: CriterionInputs) -> Derivatives:
+    if inputs.derivatives is None:
         raise ValueError("This criterion looks at the loss on data; give derivatives.")
-    return evidence.derivatives()
+    return inputs.derivatives()
 
 
 def _finite(weight: Tensor, name: str) -> Tensor:

@@ -175,7 +175,9 @@ def locate(
         names.append(name)
         if name not in chosen:
             continue
-        reason = adapter.misplaced(host, path, network) or adapter.refusal(host)
+        reason = adapter.unsupported_context(host, path, network) or adapter.unsupported_reason(
+            host
+        )
         if reason := reason or sharing.reason(host, adapter.cut(host)):
             left_out.append(LeftOut(name, type(host).__name__, reason))
         else:
@@ -207,7 +209,7 @@ def _claims(network: nn.Module) -> Iterator[tuple[str, str, nn.Module, WidthAdap
         known = [adapter for adapter in known if isinstance(adapter, adapters.GroupAdapter)]
     for path, module in network.named_modules():
         for adapter in known:
-            if adapter.takes(module, path, network):
+            if adapter.matches(module, path, network):
                 for one in adapter.split(module):
                     yield ".".join(filter(None, (path, one.part))), path, module, one
 

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 
 CONFIDENCE = 0.95
 # Okabe and Ito's, which everybody can tell apart.
@@ -140,5 +140,5 @@ def plot_errors(
     axes.set_title(title, loc="left")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     FigureCanvasAgg(figure)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)

@@ -14,7 +14,7 @@ from rarts_mm.apis import train as train_config
 from rarts_mm.apis.configs import prepare_registries
 from rarts_mm.apis.preflight import check_files
 from rarts_mm.apis.search_checkpoint import Search
-from rarts_mm.files import write_text, written_whole
+from rarts_mm.files import atomic_write, write_text
 from rarts_mm.registry import ALTERNATIONS, MODELS
 from rarts_mm.search import ALPHA, PRIMARY
 
@@ -109,7 +109,7 @@ def write_initial_weights(search: Config, seed: int, path: Path) -> Path:
     torch.manual_seed(seed)
     network = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
     network.init_weights()
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(dict(state_dict=network.state_dict()), temporary)
     return path
 
@@ -117,7 +117,7 @@ def write_initial_weights(search: Config, seed: int, path: Path) -> Path:
 def write_whole(search: Search, folder: Path) -> tuple[Path, Path]:
     """Write config and weights that fine-tune a searched network whole: nothing but the pruning is missing."""
     config, weights = folder / "whole.py", folder / "whole.pth"
-    with written_whole(weights) as temporary:
+    with atomic_write(weights) as temporary:
         torch.save(dict(state_dict=search.model.kept.state_dict()), temporary)
     cfg = plain_config(search.cfg, "finetune")
     cfg.load_from = str(weights)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 from evidence.comparison import Interval
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 
 # How far apart points of the same FLOPs are drawn, as a share of the axis.
 _APART = 0.007
@@ -62,7 +62,7 @@ def plot_accuracies(networks: Mapping[str, Sequence[Curve]], path: str | Path, t
     figure.suptitle(title)
     figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=5, frameon=False)
     FigureCanvasAgg(figure)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)
 
 

@@ -12,7 +12,7 @@ from evidence.comparison import COLOURS, interval
 from evidence.sections import write_section
 from rarts_mm.analysis import ResultsTable
 from rarts_mm.cells.latency_table import LatencyTable
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 from sensitivity.points import BASELINE, PAPER_MS, SWEEP, TITLES, Point, Small
 
 SECTION = "latency"
@@ -194,5 +194,5 @@ def _draw(by_point: Mapping[Point, Sequence[dict]], varied: Sequence[str], path:
         panel.set_xlabel(TITLES[name])
     panels[0].set_ylabel("latency / baseline's")
     panels[0].legend(fontsize="small")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)

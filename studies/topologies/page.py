@@ -13,7 +13,7 @@ from evidence.comparison import COLOURS, Difference, differences, draw_interval,
 from evidence.sections import write_section
 from evidence.wording import REFERENCE, measured_with, p_value, signed, verdict
 from rarts_mm.analysis import ResultsTable
-from rarts_mm.files import written_whole
+from rarts_mm.files import atomic_write
 from topologies.one_search import RANDOM_CELLS, RANDOM_SEARCH
 
 SECTION = "cells"
@@ -235,5 +235,5 @@ def _draw(networks: Networks, path: Path) -> None:
     figure.axes[0].invert_yaxis()
     figure.suptitle("Handwritten digits: cells of every search, retrained", x=0.01, ha="left")
     FigureCanvasAgg(figure)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary)

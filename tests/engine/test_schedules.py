@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
 import rarts_mm  # noqa: F401
-from rarts_mm.engine.schedules import foresee
+from rarts_mm.engine.schedules import simulate_schedules
 
 EPOCHS, LENGTH = 4, 5
 SCHEDULES = [
@@ -57,7 +57,7 @@ def test_the_traces_are_what_happens_then(schedules, start):
     states = [dict(s.state_dict()) for s in schedulers]
     iterations = range(start, EPOCHS * LENGTH)
 
-    traces = foresee(wrapper, schedulers, iterations, LENGTH)
+    traces = simulate_schedules(wrapper, schedulers, iterations, LENGTH)
     assert [dict(g) for g in wrapper.param_groups] == before, "the run itself is untouched"
     assert [s.state_dict() for s in schedulers] == states
     # The third group is like the first.

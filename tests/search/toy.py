@@ -185,12 +185,14 @@ class Plain:
     def params(self, name: str) -> list[torch.Tensor]:
         return self.alphas if name == ALPHA else self.toy.weights(name)
 
-    def loss(self, network: str, half: str, weights=None, alphas=None, counts: bool = False):
-        """L_half at these weights; running statistics change only where ``counts`` says so."""
+    def loss(
+        self, network: str, half: str, weights=None, alphas=None, update_statistics: bool = False
+    ):
+        """L_half at these weights; running statistics change only where ``update_statistics`` says so."""
         net = self.toy.networks[network]
         weights = self.params(network) if weights is None else weights
         state = dict(zip(dict(net.named_parameters()), weights, strict=True))
-        if not counts:
+        if not update_statistics:
             state |= {name: b.clone() for name, b in net.named_buffers()}
         x, y = self.toy.batches[half]
         return F.cross_entropy(functional_call(net, state, (x, alphas or self.alphas)), y)
@@ -282,9 +284,9 @@ class Plain:
 
 def rarts(s: Plain) -> None:
     """Thesis, eq. 2.12."""
-    g = s.gradient(LAM * s.loss(AUXILIARY, AUXILIARY, counts=True), AUXILIARY)
+    g = s.gradient(LAM * s.loss(AUXILIARY, AUXILIARY, update_statistics=True), AUXILIARY)
     s.move(AUXILIARY, g, s.copy_of(PRIMARY))
-    g = s.gradient(s.loss(PRIMARY, PRIMARY, counts=True), PRIMARY)
+    g = s.gradient(s.loss(PRIMARY, PRIMARY, update_statistics=True), PRIMARY)
     s.move(PRIMARY, g, s.copy_of(AUXILIARY))
     s.move(
         ALPHA,
@@ -295,8 +297,8 @@ def rarts(s: Plain) -> None:
 def rarts_jacobi(s: Plain) -> None:
     """The same, all at the old values."""
     old_w, old_u = s.copy_of(AUXILIARY), s.copy_of(PRIMARY)
-    g_w = s.gradient(LAM * s.loss(AUXILIARY, AUXILIARY, counts=True), AUXILIARY)
-    g_u = s.gradient(s.loss(PRIMARY, PRIMARY, counts=True), PRIMARY)
+    g_w = s.gradient(LAM * s.loss(AUXILIARY, AUXILIARY, update_statistics=True), AUXILIARY)
+    g_u = s.gradient(s.loss(PRIMARY, PRIMARY, update_statistics=True), PRIMARY)
     g_a = s.gradient(LAM * s.loss(AUXILIARY, AUXILIARY) + s.loss(PRIMARY, PRIMARY), ALPHA)
     s.move(AUXILIARY, g_w, old_u)
     s.move(PRIMARY, g_u, old_w)
@@ -304,7 +306,7 @@ def rarts_jacobi(s: Plain) -> None:
 
 
 def train_w(s: Plain) -> None:
-    s.move(AUXILIARY, s.gradient(s.loss(AUXILIARY, AUXILIARY, counts=True), AUXILIARY))
+    s.move(AUXILIARY, s.gradient(s.loss(AUXILIARY, AUXILIARY, update_statistics=True), AUXILIARY))
 
 
 def validate_alpha(s: Plain) -> None:
@@ -331,16 +333,16 @@ def milenas(s: Plain) -> None:
 
 def joint(s: Plain) -> None:
     """Thesis, section 4.1.2."""
-    loss = LAM * s.loss(AUXILIARY, AUXILIARY, counts=True)
-    loss = loss + s.loss(AUXILIARY, PRIMARY, counts=True)
+    loss = LAM * s.loss(AUXILIARY, AUXILIARY, update_statistics=True)
+    loss = loss + s.loss(AUXILIARY, PRIMARY, update_statistics=True)
     *g_w, g_1, g_2 = torch.autograd.grad(loss, [*s.params(AUXILIARY), *s.alphas])
     s.move(AUXILIARY, g_w)
     s.move(ALPHA, [g_1, g_2])
 
 
 def weights_only(s: Plain) -> None:
-    loss = LAM * s.loss(AUXILIARY, AUXILIARY, counts=True)
-    loss = loss + s.loss(AUXILIARY, PRIMARY, counts=True)
+    loss = LAM * s.loss(AUXILIARY, AUXILIARY, update_statistics=True)
+    loss = loss + s.loss(AUXILIARY, PRIMARY, update_statistics=True)
     s.move(AUXILIARY, s.gradient(loss, AUXILIARY))
 
 

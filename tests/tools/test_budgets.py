@@ -238,7 +238,7 @@ def test_scores_of_another_place_are_refused(search, tmp_path):
     assert status == 0, err
 
 
-@pytest.mark.parametrize("kind", ["BatchNormSpace", "LiteralSpace"])
+@pytest.mark.parametrize("kind", ["BatchNormSpace", "PreNormSpace"])
 def test_other_places_of_scores(kind, tmp_path):
     networks = 1 if kind == "BatchNormSpace" else 2
     search = write_search(tmp_path / "search", space=dict(type=kind), networks=networks)

@@ -11,7 +11,7 @@ from rarts_mm.models import SearchModel
 from rarts_mm.registry import MODELS
 from rarts_mm.widths import (
     BatchNormSpace,
-    LiteralSpace,
+    PreNormSpace,
     WidthSpace,
     find_units,
     masked,
@@ -73,7 +73,7 @@ def test_network_slimming_is_sliced_exactly(name):
     space = BatchNormSpace()
     alphas = {n: a.detach().clone() for n, a in space.insert(network).items()}
     before = network(images())
-    space.settle(network)
+    space.move_to_readers(network)
     assert difference(before, network(images())) == 0
     assert all(bool((a == 1).all()) for a in scores_of(network).values())
     kept = rank_scores(alphas, 0.4)
@@ -133,7 +133,7 @@ def test_what_has_no_norm_of_its_own_or_a_frozen_one_is_refused():
 
 def literal(name):
     network = build(name)
-    space = LiteralSpace()
+    space = PreNormSpace()
     alphas = space.insert(network)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_literal_scores_settle_where_removal_is_exact(name):
     network, space, alphas = literal(name)
     network.eval()
     before = network(images())
-    space.settle(network)
+    space.move_to_readers(network)
     assert difference(before, network(images())) < 1e-10
     assert not [m for m in network.modules() if type(m).__name__.startswith("OutputScored")]
     kept = rank_scores(alphas, 0.5)
@@ -201,10 +201,10 @@ def test_literal_scores_settle_where_removal_is_exact(name):
 def test_literal_placement_warns(monkeypatch):
     messages = []
     monkeypatch.setattr(
-        "rarts_mm.widths.spaces.literal.print_log",
+        "rarts_mm.widths.spaces.pre_norm.print_log",
         lambda message, level, **kw: messages.append((level, message)),
     )
-    LiteralSpace().insert(build("mobilenet"))
+    PreNormSpace().insert(build("mobilenet"))
     ((level, message),) = messages
     assert level == logging.WARNING
     assert "divides the score out again" in message

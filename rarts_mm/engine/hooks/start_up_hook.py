@@ -7,7 +7,7 @@ from rarts_mm.registry import HOOKS
 from rarts_mm.search import ALPHA, AUXILIARY, PRIMARY
 from rarts_mm.search.stability import Descent, coupling_bound, coupling_radius
 
-from ..schedules import Trace, foresee
+from ..schedules import Trace, simulate_schedules
 from .search_hook import SearchHook
 
 
@@ -32,7 +32,7 @@ class StartUpHook(SearchHook):
         if hasattr(model.space, "check_batch"):
             whole = runner.train_dataloader.batch_sampler.batch_size
             model.space.check_batch(model.kept, whole // wrapper.accumulative_counts)
-        traces = {name: self._foresee(runner, name) for name in wrapper.keys()}  # noqa: SIM118 (no mapping)
+        traces = {name: self._simulate(runner, name) for name in wrapper.keys()}  # noqa: SIM118 (no mapping)
         if PRIMARY in wrapper:
             self._check_coupling(runner, wrapper, traces)
         if ALPHA in wrapper:
@@ -45,12 +45,12 @@ class StartUpHook(SearchHook):
                 type(wrapper[AUXILIARY].optimizer).__name__,
             )
 
-    def _foresee(self, runner, name: str) -> list[Trace]:
+    def _simulate(self, runner, name: str) -> list[Trace]:
         schedulers = runner.param_schedulers or []
         if isinstance(schedulers, dict):
             schedulers = schedulers.get(name, [])
         iterations = range(runner.iter, runner.max_iters)
-        return foresee(
+        return simulate_schedules(
             runner.optim_wrapper[name], schedulers, iterations, len(runner.train_dataloader)
         )
 

@@ -69,16 +69,16 @@ class DARTS2(DARTS):
         s.descend(ALPHA)
 
     def _finite_difference(self, s: Stepper) -> None:
-        s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY,), counts=False)
+        s.gradients(AUXILIARY, AUXILIARY, of=(AUXILIARY,), update_statistics=False)
         with VirtualStep(s.players[AUXILIARY], self.xi) as virtual:
-            v = self._beyond(s, virtual)
+            v = self._gradient_at_virtual_point(s, virtual)
             if v is None:
                 return
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(v))).item()
             if norm == 0:
                 return
             if not math.isfinite(norm):
-                s.spoil(ALPHA)
+                s.invalidate(ALPHA)
                 return
             epsilon = _DISTANCE / norm
             for sign in (1, -1):
@@ -94,12 +94,12 @@ class DARTS2(DARTS):
     def _exact(self, s: Stepper) -> None:
         gradient = s.differentiable_gradient(AUXILIARY, AUXILIARY)
         with VirtualStep(s.players[AUXILIARY], self.xi) as virtual:
-            v = self._beyond(s, virtual)
+            v = self._gradient_at_virtual_point(s, virtual)
         if v is not None:
             # With w in its place again, as the graph of L_a's gradient reads it.
             s.add_product(gradient, v, factor=-1.0)
 
-    def _beyond(self, s: Stepper, virtual: VirtualStep) -> list[Tensor] | None:
+    def _gradient_at_virtual_point(self, s: Stepper, virtual: VirtualStep) -> list[Tensor] | None:
         """Take the virtual step with the gradient of L_a that w holds; add dL_p/dalpha there to alpha's.
 
         Returns:
@@ -111,6 +111,6 @@ class DARTS2(DARTS):
         virtual.take(gradient)
         # Not to be held through the pass.
         del gradient
-        s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA), counts=False)
+        s.gradients(AUXILIARY, PRIMARY, of=(AUXILIARY, ALPHA), update_statistics=False)
         v = s.collect(AUXILIARY)
         return None if v is None else virtual.scale(v)

@@ -54,10 +54,10 @@ class MultiheadAttentionAdapter(FusedAttentionAdapter):
         )
     }
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if getattr(host, "v_shortcut", False):
             return "its shortcut around the attention needs heads of full width (v_shortcut)"
-        return super().refusal(host)
+        return super().unsupported_reason(host)
 
     def rescales(self, host: nn.Module) -> bool:
         # With qk_scale a number of its own is bound to the product.
@@ -76,13 +76,13 @@ class TimmAttentionAdapter(FusedAttentionAdapter):
 
     hosts = ("timm.layers.attention.Attention", "timm.models.vision_transformer.Attention")
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         for name in ("q_norm", "k_norm", "norm"):
             if not isinstance(getattr(host, name, nn.Identity()), nn.Identity):
                 return f"its {name} mixes the dimensions of a head"
         if getattr(host, "gate", None) is not None:
             return "its gate has a linear layer of its own on the heads' dimensions"
-        return super().refusal(host)
+        return super().unsupported_reason(host)
 
     def resized(
         self, host: nn.Module, size: int, writer: SlicedLinear, reader: SlicedLinear

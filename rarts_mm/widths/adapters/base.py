@@ -57,7 +57,7 @@ class WidthAdapter(ABC):
         """Whether ``module`` is a host or unsuited, or of a subclass of either."""
         return self._host_class(module) is not None
 
-    def takes(self, module: nn.Module, path: str, network: nn.Module) -> bool:
+    def matches(self, module: nn.Module, path: str, network: nn.Module) -> bool:
         """Whether ``module``, at ``path`` in ``network``, is this adapter's, to score or to refuse.
 
         What a module is decides, unless an adapter overrides this.
@@ -65,7 +65,7 @@ class WidthAdapter(ABC):
         del path, network
         return self.claims(module)
 
-    def misplaced(self, module: nn.Module, path: str, network: nn.Module) -> str | None:
+    def unsupported_context(self, module: nn.Module, path: str, network: nn.Module) -> str | None:
         """Why ``module`` carries no scores where it stands, or None; :meth:`refusal` judges it alone."""
         del module, path, network
 
@@ -78,7 +78,7 @@ class WidthAdapter(ABC):
         """Paths in the host of the layers that slicing replaces or changes; ``''`` is the host."""
         return self.layers(host)
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         """Why this host carries no scores, or None when it can.
 
         A layer is refused when slicing it might not be exact.
@@ -214,8 +214,8 @@ class LinearPairAdapter(LayerAdapter):
         """Tokens: what a host reads unless its adapter knows better."""
         return (random_input(2, 7, host.get_submodule(self.writer).in_features),)
 
-    def refusal(self, host: nn.Module) -> str | None:
-        if reason := super().refusal(host):
+    def unsupported_reason(self, host: nn.Module) -> str | None:
+        if reason := super().unsupported_reason(host):
             return reason
         for path in (self.writer, self.reader):
             if reason := _not_plain(path, host.get_submodule(path)):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.cutting import cut_channels, cut_inputs, cut_outputs, is_depthwise
-from ..layers.referring import RefersToAlpha
 from ..layers.scored_channels import ScoredChannels, input_scores, score_inputs
+from ..layers.shared_scores import SharedScores
 from ..layers.sliced_layers import SLICED, SlicedConv2d, SlicedConvTranspose2d
 from ..layers.sliced_linear import SlicedLinear
 from ..unit import Unit
@@ -62,8 +62,8 @@ class ChannelAdapter(LayerAdapter):
             LookupError: the host's layers are in no order that is known; the message says which.
         """
 
-    def refusal(self, host: nn.Module) -> str | None:
-        if reason := super().refusal(host):
+    def unsupported_reason(self, host: nn.Module) -> str | None:
+        if reason := super().unsupported_reason(host):
             return reason
         try:
             group = self.channels(host)
@@ -209,7 +209,7 @@ def _columns(reader: nn.Module, size: int) -> Tensor:
 
 
 _OURS: tuple[type, ...] = (
-    RefersToAlpha,
+    SharedScores,
     ScoredChannels,
     SlicedConv2d,
     SlicedConvTranspose2d,

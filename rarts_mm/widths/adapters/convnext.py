@@ -14,10 +14,10 @@ class ConvNeXtAdapter(ChannelAdapter):
     hosts = ("mmpretrain.models.backbones.convnext.ConvNeXtBlock",)
     part = "pointwise_conv1"
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if host.grn is not None:
             return "its response normalisation (ConvNeXt V2) mixes the channels"
-        return super().refusal(host)
+        return super().unsupported_reason(host)
 
     def channels(self, host: nn.Module) -> Channels:
         return Channels(("pointwise_conv1",), ("pointwise_conv2",), (), ("act",))

@@ -29,10 +29,10 @@ class FFNAdapter(LinearPairAdapter):
     def reader_groups(self, host: nn.Module) -> int:
         return 1
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if host.num_fcs != 2:
             return f"it has {host.num_fcs} linear layers (num_fcs), only two can be scored"
-        if reason := super().refusal(host):
+        if reason := super().unsupported_reason(host):
             return reason
         writer, _ = self._pair(host)
         for between in host.layers[0][1:]:

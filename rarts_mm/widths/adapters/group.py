@@ -34,7 +34,7 @@ class GroupAdapter(WidthAdapter):
     def __init__(self, part: str = "") -> None:
         self.part = part
 
-    def takes(self, module: nn.Module, path: str, network: nn.Module) -> bool:
+    def matches(self, module: nn.Module, path: str, network: nn.Module) -> bool:
         return module is network and attached(module) is not None
 
     def split(self, host: nn.Module) -> Sequence["GroupAdapter"]:
@@ -48,7 +48,7 @@ class GroupAdapter(WidthAdapter):
         # What is used at several places is in the group with all of them.
         return ()
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         return None
 
     def unit(self, name: str, host: nn.Module) -> Unit:

@@ -17,12 +17,12 @@ class _InvertedResidual(ChannelAdapter):
         """Paths of the expansion, the depthwise convolution and the projection."""
         raise LookupError(type(host).__name__)
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if getattr(host, "with_se", False):
             return "its squeeze-and-excitation mixes the channels"
         if len(self.parts(host)) < 3:
             return "it has no expansion: its hidden channels come from outside"
-        return super().refusal(host)
+        return super().unsupported_reason(host)
 
     def channels(self, host: nn.Module) -> Channels:
         *before, last = (conv_module(host, path) for path in self.parts(host))

@@ -41,8 +41,10 @@ class _Selection(LayerAdapter):
     norm_path: ClassVar[str]
     reader: ClassVar[str]
 
-    def refusal(self, host: nn.Module) -> str | None:
-        return super().refusal(host) or not_plain(self.reader, host.get_submodule(self.reader))
+    def unsupported_reason(self, host: nn.Module) -> str | None:
+        return super().unsupported_reason(host) or not_plain(
+            self.reader, host.get_submodule(self.reader)
+        )
 
     def layers(self, host: nn.Module) -> tuple[str, ...]:
         return (self.norm_path, self.reader)
@@ -136,7 +138,7 @@ class PreResNetLastAdapter(_Selection):
     def claims(self, module: nn.Module) -> bool:
         return super().claims(module) and known_class(module.backbone, _BACKBONE) is not None
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if reason := overridden(host.backbone, known_class(host.backbone, _BACKBONE)):
             return f"its backbone: {reason}"
         for name, part, known, methods in (
@@ -152,7 +154,7 @@ class PreResNetLastAdapter(_Selection):
                 )
         if host.head.fc.in_features != host.backbone.bn.num_features:
             return "its head does not read the backbone's channels one by one"
-        return super().refusal(host)
+        return super().unsupported_reason(host)
 
     def slice(self, host: nn.Module, kept: Tensor, alpha: Tensor | None) -> nn.Module:
         host = super().slice(host, kept, alpha)

@@ -19,10 +19,10 @@ _BOTTLENECK = (
 class _Bottleneck(BetweenConvolutions):
     hosts = _BOTTLENECK
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if getattr(host, "with_plugins", False):
             return "it has plugins, which may mix the channels"
-        return super().refusal(host)
+        return super().unsupported_reason(host)
 
 
 @ADAPTERS.register_module()

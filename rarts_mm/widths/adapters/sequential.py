@@ -48,7 +48,7 @@ class SequentialAdapter(ChainAdapter):
 
     hosts = ("torch.nn.modules.container.Sequential",)
 
-    def takes(self, module: nn.Module, path: str, network: nn.Module) -> bool:
+    def matches(self, module: nn.Module, path: str, network: nn.Module) -> bool:
         if not self.claims(module) or not self.groups(module):
             return False
         others = [cls() for cls in ADAPTERS.module_dict.values() if cls is not type(self)]
@@ -63,7 +63,7 @@ class SequentialAdapter(ChainAdapter):
             if not adapter.spanning
         )
 
-    def misplaced(self, module: nn.Module, path: str, network: nn.Module) -> str | None:
+    def unsupported_context(self, module: nn.Module, path: str, network: nn.Module) -> str | None:
         *_, parent = _above(network, path)
         return None if parent is None else not_called(parent, path.rpartition(".")[2])
 

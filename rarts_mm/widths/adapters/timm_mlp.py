@@ -23,10 +23,10 @@ class TimmMlpAdapter(LinearPairAdapter):
     def reader_groups(self, host: nn.Module) -> int:
         return 1
 
-    def refusal(self, host: nn.Module) -> str | None:
+    def unsupported_reason(self, host: nn.Module) -> str | None:
         if not isinstance(host.fc1, nn.Linear):
             return "its layers are convolutions"
-        if reason := super().refusal(host):
+        if reason := super().unsupported_reason(host):
             return reason
         for between in (host.act, host.norm):
             if reason := not_elementwise(between, host.fc1.out_features):

@@ -103,7 +103,7 @@ class ScoredChannels(nn.Module):
 
     def folds_scores(self, elements: int) -> bool:
         """Whether the scores multiply the weight instead of what passes through the layer; see
-        :meth:`~rarts_mm.widths.layers.referring.RefersToAlpha.folds`."""
+        :meth:`~rarts_mm.widths.layers.shared_scores.SharedScores.folds`."""
         alphas = [each.alpha for side in (INPUTS, OUTPUTS) for each in self.scored(side)]
         wanted = torch.is_grad_enabled() and any(alpha.requires_grad for alpha in alphas)
         plain = self.__dict__["_foldable"]

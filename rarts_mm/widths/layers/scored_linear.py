@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .referring import RefersToAlpha
+from .shared_scores import SharedScores
 from .sliced_linear import SlicedLinear
 
 
-class ScoredLinear(RefersToAlpha, nn.Linear):
+class ScoredLinear(SharedScores, nn.Linear):
     """``y = (x W^T + b) * alpha``: scores on the output dimensions of a linear layer.
 
     The scores multiply the output, bias included (SiDT, thesis section 4.3: q~ = q A), not the

@@ -4,16 +4,16 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from .referring import RefersToAlpha
+from .shared_scores import SharedScores
 
 _KINDS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-class ScoredOutputs(RefersToAlpha):
+class ScoredOutputs(SharedScores):
     """``y = layer(x) * alpha``: scores on the output channels of a layer, bias included.
 
     The literal reading of the thesis' section 4.2. In front of a batch norm it is degenerate, see
-    :class:`~rarts_mm.widths.LiteralSpace`. A layer gets scores by :func:`score_outputs` and loses them
+    :class:`~rarts_mm.widths.PreNormSpace`. A layer gets scores by :func:`score_outputs` and loses them
     by :func:`fold_outputs`; it stays the same object with the same Parameters, and may have scores on
     its inputs besides.
     """

@@ -7,11 +7,11 @@ from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .referring import RefersToAlpha
+from .shared_scores import SharedScores
 from .sliced_layers import SlicedBatchNorm2d, SlicedSyncBatchNorm
 
 
-class ScoringNorm(RefersToAlpha):
+class ScoringNorm(SharedScores):
     """A batch norm whose scale, ``weight``, is alpha, owned by somebody else.
 
     The state dict is that of the plain norm, weight included; ``parameters()`` lack the weight, so that

@@ -2,7 +2,7 @@
 
 from .batch_norm import BatchNormSpace
 from .channel import ChannelSpace
-from .literal import LiteralSpace
+from .pre_norm import PreNormSpace
 from .width import WidthSpace
 
-__all__ = ["BatchNormSpace", "ChannelSpace", "LiteralSpace", "WidthSpace"]
+__all__ = ["BatchNormSpace", "ChannelSpace", "PreNormSpace", "WidthSpace"]

@@ -72,7 +72,7 @@ class BatchNormSpace(WidthSpace):
                 give_scale(norm)
             norm.refer(alphas[site.unit.name])
 
-    def settle(self, network: nn.Module) -> None:
+    def move_to_readers(self, network: nn.Module) -> None:
         for site in sites_to_score(network, self.include, self.exclude):
             norm = site.host.get_submodule(site.adapter.norm(site.host))
             if isinstance(norm, ScoringNorm):

@@ -7,7 +7,7 @@ from torch import nn
 
 from rarts_mm.registry import SPACES
 
-from ..layers.referring import RefersToAlpha
+from ..layers.shared_scores import SharedScores
 from ..naming import Names
 from ..scores import bind_scores, find_units, insert_scores
 from ..unit import LeftOut, Unit
@@ -57,14 +57,14 @@ class WidthSpace:
         return [
             f"{path}.weight" if path else "weight"
             for path, layer in network.named_modules()
-            if isinstance(layer, RefersToAlpha)
+            if isinstance(layer, SharedScores)
         ]
 
     def bind(self, network: nn.Module, alphas: Mapping[str, nn.Parameter]) -> None:
         """Let the scores of another copy of the network be the given ones."""
         bind_scores(network, alphas)
 
-    def settle(self, network: nn.Module) -> None:
+    def move_to_readers(self, network: nn.Module) -> None:
         """After the search: let the network's scores stand where zero removes a dimension, in place.
 
         The function stays the same. Here they stand there already; other spaces move them.

@@ -11,15 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from rarts_mm.registry import SPACES
 
 from ..adapters.channels import ChannelAdapter
-from ..layers.referring import RefersToAlpha
 from ..layers.scored_channels import ScoredChannels
 from ..layers.scored_outputs import fold_outputs, score_outputs
+from ..layers.shared_scores import SharedScores
 from ..scores import Site, check_scores, sites_to_score
 from .width import WidthSpace
 
 
 @SPACES.register_module()
-class LiteralSpace(WidthSpace):
+class PreNormSpace(WidthSpace):
     """Channels scored as they are printed: X~_i = alpha_i X_i, X_i the output map of a convolution
     (thesis, section 4.2), in front of the batch norm that follows.
 
@@ -35,7 +35,7 @@ class LiteralSpace(WidthSpace):
 
     def insert(self, network: nn.Module) -> dict[str, nn.Parameter]:
         sites = sites_to_score(network, self.include, self.exclude, log=True)
-        if any(isinstance(module, RefersToAlpha | ScoredChannels) for module in network.modules()):
+        if any(isinstance(module, SharedScores | ScoredChannels) for module in network.modules()):
             raise ValueError("The network carries scores already.")
         alphas = {}
         for site in sites:
@@ -50,7 +50,7 @@ class LiteralSpace(WidthSpace):
                 score_outputs(writer, alphas[site.unit.name])
         before = sum(bool(_writers(site)) for site in sites)
         print_log(
-            f"LiteralSpace: {before} of {len(sites)} units are scored in front of a batch norm, which "
+            f"PreNormSpace: {before} of {len(sites)} units are scored in front of a batch norm, which "
             "divides the score out again: the penalty shrinks it for nothing and the ranking means "
             "little. Use space=dict(type='WidthSpace') unless you want to see that.",
             logger="current",
@@ -69,7 +69,7 @@ class LiteralSpace(WidthSpace):
             else:
                 site.adapter.bind(site.host, alpha)
 
-    def settle(self, network: nn.Module) -> None:
+    def move_to_readers(self, network: nn.Module) -> None:
         sites = sites_to_score(network, self.include, self.exclude)
         literal = [site for site in sites if _writers(site)]
         for site in literal:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 _NAMES = ("alpha", "output_alpha")
 
 
-class RefersToAlpha(nn.Module):
+class SharedScores(nn.Module):
     """A layer with scores that are none of its parameters.
 
     A move to a device or dtype takes them along, in place.
