@@ -52,7 +52,9 @@ def test_search_prune_and_test_in_an_empty_folder(installed, tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     command("train", "mine.py", "--work-dir", "search")
     assert (tmp_path / "search" / "epoch_1.pth").is_file()
-    command("prune", "search/mine.py", "search/epoch_1.pth", "--ratio", "0.3")
+    said = command("prune", "search/mine.py", "search/epoch_1.pth", "--ratio", "0.3")
+    # What there is to type here.
+    assert "next: rarts-mm train" in said
     pruned = tmp_path / "search" / "pruned_30"
     said = command("test", pruned / "pruned.py", pruned / "pruned.pth")
     assert "accuracy/top1" in said

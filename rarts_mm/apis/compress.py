@@ -13,6 +13,7 @@ from rarts_mm.analysis.tables import COUNT
 from rarts_mm.checkpoint_reader import is_trusting
 from rarts_mm.engine import has_saved
 from rarts_mm.files import digest, write_text
+from rarts_mm.invocation import words
 from rarts_mm.locks import locked
 
 from .compress_stages import (
@@ -264,7 +265,7 @@ def _identity(checkpoint: str) -> str:
 def _command(tool: str, *arguments: object) -> str:
     """The command that does by hand what a stage does."""
     trust = ["--trust-checkpoint"] if is_trusting() else []
-    return shlex.join(["python", f"tools/{tool}.py", *map(str, arguments), *trust])
+    return shlex.join([*words(tool), *map(str, arguments), *trust])
 
 
 def _train(

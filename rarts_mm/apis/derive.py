@@ -23,6 +23,7 @@ from rarts_mm.cells.latency_table import LatencyTable
 from rarts_mm.cells.nats import LookUp, LookUpUnavailable
 from rarts_mm.engine import last_saved
 from rarts_mm.files import write_text
+from rarts_mm.invocation import spelled
 from rarts_mm.locks import locked
 from rarts_mm.registry import SPACES
 
@@ -99,7 +100,7 @@ class Derived:
             print(self.latency)
         print(f"wrote {self.folder}/{', '.join(self.files)}")
         if RETRAIN in self.files:
-            print(f"next: python tools/train.py {shlex.quote(str(self.folder / RETRAIN))}")
+            print(f"next: {spelled('train')} {shlex.quote(str(self.folder / RETRAIN))}")
 
 
 def derive(
@@ -179,12 +180,12 @@ def find_topology_search(search_dir: str | Path | None = None) -> Saved:
         first = found.searches[0]
         raise UsageError(
             f"{first.config.parent} holds a search in a {space_class(first.cfg).__name__}, which has "
-            "no operations to choose from; its widths are pruned: python tools/prune.py "
+            f"no operations to choose from; its widths are pruned: {spelled('prune')} "
             f"{first.config} {first.checkpoint()} --ratio 0.4"
         )
     raise UsageError(
-        f"no search with a checkpoint under {root.absolute()}; run one (python tools/train.py "
-        "configs/rarts_darts_cifar10.py) or name its work dir: tools/derive.py SEARCH_DIR"
+        f"no search with a checkpoint under {root.absolute()}; run one ({spelled('train')} "
+        f"configs/rarts_darts_cifar10.py) or name its work dir: {spelled('derive')} SEARCH_DIR"
         + found.notes()
     )
 

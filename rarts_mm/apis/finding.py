@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from rarts_mm.engine import CheckpointError, checkpoint_to_resume, last_saved
+from rarts_mm.invocation import spelled, words
 from rarts_mm.registry import SPACES
 
 from .configs import is_search, prepare_registries, read_config
@@ -109,11 +110,11 @@ def latest_search(root: str | Path = "work_dirs") -> tuple[Path, Path]:
             return saved.config, saved.checkpoint()
         found.passed[saved.config] = (
             f"it searches a {space_class(saved.cfg).__name__}, which has no widths to prune "
-            "(tools/derive.py derives it)"
+            f"({spelled('derive')} derives it)"
         )
     raise UsageError(
         f"no search with a checkpoint under {Path(root).absolute()} has widths to prune; run "
-        "one (python tools/train.py SEARCH_CONFIG) or name both: tools/prune.py CONFIG CHECKPOINT"
+        f"one ({spelled('train')} SEARCH_CONFIG) or name both: {spelled('prune')} CONFIG CHECKPOINT"
         + found.notes()
     )
 
@@ -122,10 +123,10 @@ def next_command(search: Config) -> str:
     """What makes a network of a search that has been trained in its ``work_dir``."""
     folder = Path(search.work_dir)
     if not hasattr(space_class(search), "move_to_readers"):
-        return shlex.join(["python", "tools/derive.py", str(folder)])
+        return shlex.join([*words("derive"), str(folder)])
     config = folder / Path(search.filename or "config.py").name
     both = [str(config), str(checkpoint_in(folder))]
-    return shlex.join(["python", "tools/prune.py", *both, "--ratio", "0.4"])
+    return shlex.join([*words("prune"), *both, "--ratio", "0.4"])
 
 
 def space_class(search: Config) -> type:

@@ -14,6 +14,7 @@ from rarts_mm.cells import DARTSNetwork, NATSArchitecture, NATSNetwork, NATSSear
 from rarts_mm.cells.architecture import Architecture
 from rarts_mm.cells.genotype import Genotype
 from rarts_mm.cells.latency_table import LatencyTable
+from rarts_mm.invocation import spelled
 
 from .errors import UsageError
 from .latency_table import check_device, torch_threads
@@ -148,6 +149,6 @@ def _content(architecture: Architecture | str | Path | Mapping[str, Any]) -> Any
         return Path(architecture).read_text(errors="replace")
     if isinstance(architecture, Path) or architecture.endswith((".json", ".txt")):
         raise UsageError(
-            f"genotype {str(architecture)!r} does not exist; give the file that tools/derive.py wrote"
+            f"genotype {str(architecture)!r} does not exist; give the file that {spelled('derive')} wrote"
         )
     return architecture

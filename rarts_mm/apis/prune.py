@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rarts_mm.analysis import CostTable, ResultsTable, compare_costs, plot_widths
 from rarts_mm.files import atomic_write, digest, write_text
+from rarts_mm.invocation import spelled
 from rarts_mm.locks import LOCK, locked
 from rarts_mm.temporary import remove_abandoned
 from rarts_mm.widths import Proof, Unit, prove_slicing, pruned_config, slice_network
@@ -79,7 +80,7 @@ class Pruned:
         names = [path.name for path in self.configs]
         print(f"wrote {self.folder}/{', '.join([*names, 'pruned.pth', RECORD, 'widths.png'])}")
         for path in self.configs:
-            print(f"next: python tools/train.py {shlex.quote(str(path))}")
+            print(f"next: {spelled('train')} {shlex.quote(str(path))}")
 
 
 @dataclass(frozen=True)

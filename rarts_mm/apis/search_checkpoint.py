@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rarts_mm.checkpoint_reader import CheckpointFileError, read_weights
 from rarts_mm.engine.hooks.search_record_hook import SEARCH_RECORD
+from rarts_mm.invocation import spelled
 from rarts_mm.search import AUXILIARY, PRIMARY
 
 from .configs import prepare_registries, read_config, require_search
@@ -119,7 +120,7 @@ def load_search(
     if is_plain and not plain:
         raise UsageError(
             f"checkpoint {checkpoint} holds no scores (no entry alpha.*): it is one of a plain model. "
-            f"Search first: python tools/train.py {config} --cfg-options load_from={checkpoint}; or rank "
+            f"Search first: {spelled('train')} {config} --cfg-options load_from={checkpoint}; or rank "
             "by what needs no scores: --criterion magnitude"
         )
     if is_plain and keep is not None:
@@ -160,7 +161,7 @@ def _say_if_unfinished(cfg: Config, meta: dict, checkpoint: str | Path) -> None:
     if isinstance(epoch, int) and isinstance(epochs, int) and epoch < epochs:
         print(
             f"{checkpoint} is not the end of its search: {epoch} of {epochs} epochs are done. Scores may "
-            "still change; to finish the search: python tools/train.py ... --resume"
+            f"still change; to finish the search: {spelled('train')} ... --resume"
         )
 
 
@@ -189,7 +190,7 @@ def build_searched(cfg: Config) -> torch.nn.Module:
     if not hasattr(model.space, "move_to_readers"):
         raise UsageError(
             f"the config searches a {type(model.space).__name__}, which has no widths: its result is not "
-            "pruned but derived, python tools/derive.py SEARCH_DIR"
+            f"pruned but derived, {spelled('derive')} SEARCH_DIR"
         )
     return model
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from rarts_mm.analysis import Latency, environment, measure_latency
 from rarts_mm.files import read_json, write_text
+from rarts_mm.invocation import spelled
 from rarts_mm.search.penalties.latency import differences
 from rarts_mm.version import __version__
 
@@ -88,7 +89,7 @@ class LatencyTable:
         if not Path(path).is_file():
             raise ValueError(
                 f"latency table {str(path)!r} does not exist; measure one: python "
-                "tools/latency_table.py CONFIG"
+                f"{spelled('latency-table')} CONFIG"
             )
         try:
             content = read_json(path)
@@ -96,7 +97,7 @@ class LatencyTable:
         except ValueError as error:
             raise ValueError(
                 f"{path} is no latency table: {error}; measure one: python "
-                "tools/latency_table.py CONFIG"
+                f"{spelled('latency-table')} CONFIG"
             ) from error
         shapes = tuple(
             Shape(

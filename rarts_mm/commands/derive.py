@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from rarts_mm.apis import command_line, derive
+from rarts_mm.invocation import spelled
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--latency",
         metavar="TABLE",
-        help="JSON file of tools/latency_table.py: predict the network's latency from it, and measure "
+        help=f"JSON file of {spelled('latency-table')}: predict the network's latency from it, and measure "
         "it; default: that of the search's latency penalty, if it is there",
     )
     parser.add_argument(

@@ -22,6 +22,7 @@ from rarts_mm.apis.pruning_arguments import (
     read_ranking,
     read_targets,
 )
+from rarts_mm.invocation import spelled
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -79,7 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         others = {k for k, v in vars(args).items() if v != parser.get_default(k)}
         if args.config is None or others - {"list", "config", "cfg_options"}:
             parser.error(
-                "--list takes CONFIG and nothing to prune (only --cfg-options besides): tools/prune.py --list CONFIG"
+                f"--list takes CONFIG and nothing to prune (only --cfg-options besides): {spelled('prune')} --list CONFIG"
             )
         return args
     if (args.config is None) != (args.checkpoint is None):

@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 
+from rarts_mm.invocation import spelled
 from rarts_mm.registry import HOOKS
 
 from ..unwrapping import unwrapped
@@ -24,7 +25,7 @@ class CheckpointKindHook(Hook):
         if search and not hasattr(model, "alpha_parameters"):
             raise ValueError(
                 "the checkpoint is one of a search, the config's model is a plain "
-                f"{type(model).__name__}: prune it first (python tools/prune.py CONFIG CHECKPOINT "
+                f"{type(model).__name__}: prune it first ({spelled('prune')} CONFIG CHECKPOINT "
                 "--ratio 0.4) and use the pruned.py that this writes, or give the search's config"
             )
         resuming = runner._resume and runner._train_loop is not None

@@ -8,6 +8,7 @@ import torch
 from mmengine.model import is_model_wrapper
 
 from rarts_mm.cells.places import searched_network
+from rarts_mm.invocation import spelled
 from rarts_mm.registry import HOOKS
 from rarts_mm.search import LatencyPenalty
 
@@ -46,7 +47,7 @@ class ExpectedLatencyHook(SearchHook):
             if self.latency is None:
                 raise ValueError(
                     "ExpectedLatencyHook: the search has no LatencyPenalty to take the latencies of; give "
-                    "table=FILE (python tools/latency_table.py CONFIG measures one)"
+                    f"table=FILE ({spelled('latency-table')} CONFIG measures one)"
                 )
         else:
             self.latency.bind(alphas)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rarts_mm.files import read_json
+from rarts_mm.invocation import spelled
 from rarts_mm.registry import PENALTIES
 
 from .base import SearchedNetwork
@@ -56,7 +57,7 @@ class LatencyPenalty(SmoothPenalty):
         if not isinstance(latencies, Mapping):
             raise ValueError(
                 f"LatencyPenalty: latencies={latencies!r} must be a dict from the names of alpha to "
-                "milliseconds, or the path of a file of tools/latency_table.py"
+                f"milliseconds, or the path of a file of {spelled('latency-table')}"
             )
         record = latencies if "latencies" in latencies else {"latencies": latencies}
         for part in ("latencies", "network", "measured"):
@@ -64,7 +65,7 @@ class LatencyPenalty(SmoothPenalty):
             if not (isinstance(found, Mapping) or (found is None and part != "latencies")):
                 raise ValueError(
                     f"LatencyPenalty: {self.source} holds no latency table: {part} is "
-                    f"{found!r}, not a dict; measure one: python tools/latency_table.py CONFIG"
+                    f"{found!r}, not a dict; measure one: {spelled('latency-table')} CONFIG"
                 )
         # What the table says of its network and its measurement; empty if it says nothing.
         self.network: dict[str, Any] = dict(record.get("network") or {})
@@ -81,13 +82,13 @@ class LatencyPenalty(SmoothPenalty):
         if self.network and "input_size" not in self.network:
             raise ValueError(
                 f"LatencyPenalty: {self.source} says of which network it is, but not of which input "
-                "size; measure it anew with tools/latency_table.py"
+                f"size; measure it anew with {spelled('latency-table')}"
             )
         size = self.network.get("input_size", [1, 1])
         if not (isinstance(size, Sequence) and [type(side) for side in size] == [int, int]):
             raise ValueError(
                 f"LatencyPenalty: network.input_size of {self.source} is {size!r}, not height and "
-                "width in pixels; measure it anew with tools/latency_table.py"
+                f"width in pixels; measure it anew with {spelled('latency-table')}"
             )
         if device is not None:
             found = str(self.measured.get("device", ""))
@@ -95,14 +96,14 @@ class LatencyPenalty(SmoothPenalty):
                 raise ValueError(
                     f"LatencyPenalty: device={device!r}, but {self.source} was measured on "
                     f"{found or 'an unknown device'!r}; measure one there with "
-                    "tools/latency_table.py, or leave out device"
+                    f"{spelled('latency-table')}, or leave out device"
                 )
         if self.input_size is not None:
             found = self.network.get("input_size")
             if self.input_size != found:
                 raise ValueError(
                     f"LatencyPenalty: input_size={self.input_size}, but {self.source} was measured at "
-                    f"{found or 'an unknown size'}; measure one with tools/latency_table.py "
+                    f"{found or 'an unknown size'}; measure one with {spelled('latency-table')} "
                     "--input-size, or leave out input_size"
                 )
 
@@ -137,7 +138,7 @@ class LatencyPenalty(SmoothPenalty):
         if odd := differences(self.network, searched.identity(size)):
             raise ValueError(
                 f"LatencyPenalty: {self.source} is of another network than the one searched ({odd}). "
-                "Measure this one: python tools/latency_table.py CONFIG"
+                f"Measure this one: {spelled('latency-table')} CONFIG"
             )
         if self.input_size is None:
             self._watch(searched)
@@ -157,7 +158,7 @@ class LatencyPenalty(SmoothPenalty):
                 raise ValueError(
                     f"LatencyPenalty: {self.source} was measured at an input size of {wanted}, but the "
                     f"network is searched on images of {found}. Measure one at this size (python "
-                    f"tools/latency_table.py CONFIG --input-size {found[0]} {found[1]}), or say that "
+                    f"{spelled('latency-table')} CONFIG --input-size {found[0]} {found[1]}), or say that "
                     f"the derived network will see the other one: input_size={wanted}"
                 )
 
@@ -189,7 +190,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(
             f"LatencyPenalty: latencies={str(path)!r} does not exist; measure them: python "
-            f"tools/latency_table.py CONFIG --out {path}"
+            f"{spelled('latency-table')} CONFIG --out {path}"
         )
     try:
         content = read_json(path)
