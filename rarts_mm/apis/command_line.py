@@ -29,7 +29,15 @@ from .stopping import stoppable
 from .system_errors import keep_going_without_log_files, sentence_of
 from .validation.building import TRACEBACK, explained_building
 
-__all__ = ["CfgOptions", "UsageError", "add_trust", "config_path", "run", "trusting"]
+__all__ = [
+    "CfgOptions",
+    "UsageError",
+    "add_cfg_options",
+    "add_trust",
+    "config_path",
+    "run",
+    "trusting",
+]
 
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("mmengine", "mmcv", "mmdet", "mmpretrain")
@@ -63,6 +71,13 @@ def config_path(name: str) -> str:
         return find_config(name)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, says: str) -> None:
+    """Add ``--cfg-options KEY=VALUE ...`` with a help text."""
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=CfgOptions, metavar="KEY=VALUE", help=says
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

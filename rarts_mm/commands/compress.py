@@ -51,13 +51,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="show all that the stages print; by default it is in DIR/logs alone",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=command_line.CfgOptions,
-        metavar="KEY=VALUE",
-        help="override settings",
-    )
+    command_line.add_cfg_options(parser, "override settings")
     command_line.add_trust(parser)
     args = parser.parse_args(argv)
     if not (args.ratio or args.params or args.flops or args.max_drop is not None):

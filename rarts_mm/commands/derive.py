@@ -38,13 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="where to write; default: derived_<network> in the search's folder",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=command_line.CfgOptions,
-        metavar="KEY=VALUE",
-        help="settings of the retraining config to override",
-    )
+    command_line.add_cfg_options(parser, "settings of the retraining config to override")
     command_line.add_trust(parser)
     return parser.parse_args(argv)
 

@@ -27,13 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=30, help="timed rounds (default: 30)")
     parser.add_argument("--threads", type=int, help="of torch on a CPU; default: torch's choice")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=command_line.CfgOptions,
-        metavar="KEY=VALUE",
-        help="override settings",
-    )
+    command_line.add_cfg_options(parser, "override settings")
     args = parser.parse_args(argv)
     if args.input_size is not None:
         if len(args.input_size) > 2:

@@ -66,13 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="only list what can be scored in CONFIG's network, and what is left out and why",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=command_line.CfgOptions,
-        metavar="KEY=VALUE",
-        help="override settings",
-    )
+    command_line.add_cfg_options(parser, "override settings")
     command_line.add_trust(parser)
     args = parser.parse_args(argv)
     asked = args.ratio or args.params or args.flops or args.max_drop is not None

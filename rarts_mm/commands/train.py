@@ -24,12 +24,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="scale the weights' learning rate with the batch size (alpha's stays)",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=command_line.CfgOptions,
-        metavar="KEY=VALUE",
-        help="settings of the config to override, e.g. optim_wrapper.beta=0.5",
+    command_line.add_cfg_options(
+        parser, "settings of the config to override, e.g. optim_wrapper.beta=0.5"
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     # torchrun passes nothing, older launchers pass one of these.
