@@ -15,7 +15,10 @@ MODULE2PACKAGE.setdefault("rarts_mm", "rarts_mm")
 
 def shipped(package: str) -> Path:
     """The folder with the configs that a package ships."""
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError):
+        spec = None
     folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
     if folder is None or not (folder / ".mim" / "configs").is_dir():
         raise ValueError(f"there is no installed package {package!r} that ships configs")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from . import preemption
 
-_PACKAGE = Path(__file__).resolve().parent
-_TOOLS = _PACKAGE.parent / "tools"
+_TOOLS = Path(__file__).resolve().parents[1] / "tools"
+_MODULE = ("-m", "rarts_mm")
 
 
 def end_without_traceback() -> None:
@@ -19,7 +19,9 @@ def end_without_traceback() -> None:
     :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it was. A program of somebody else's, which imports this package, keeps what it has.
     """
     program = getattr(sys.modules["__main__"], "__file__", None)
-    if program is None or not _is_command(Path(program).resolve()):
+    # While `python -m rarts_mm` imports the package it has no file yet.
+    by_module = program is None and _MODULE in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    if not by_module and (program is None or not _is_command(Path(program).resolve())):
         return
     if threading.current_thread() is not threading.main_thread():
         return
@@ -31,8 +33,4 @@ def end_without_traceback() -> None:
 
 
 def _is_command(program: Path) -> bool:
-    return (
-        program.parent == _TOOLS
-        or program.name == "rarts-mm"
-        or program == _PACKAGE / "__main__.py"
-    )
+    return program.parent == _TOOLS or program.name == "rarts-mm"

@@ -1,14 +1,16 @@
 """How a command is typed here, for messages that name one."""
 
+import sys
 from pathlib import Path
 
 _TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 def words(name: str) -> list[str]:
-    """What is typed for a command: in a checkout the path of its file, elsewhere ``rarts-mm``."""
+    """What is typed for a command: the path of its file for who works in the checkout, else ``rarts-mm``."""
     file = name.replace("-", "_")
-    if (_TOOLS / "checkout.py").is_file() and (_TOOLS / f"{file}.py").is_file():
+    started_here = Path(sys.argv[0]).resolve().parent == _TOOLS or Path.cwd() == _TOOLS.parent
+    if started_here and (_TOOLS / f"{file}.py").is_file():
         return ["python", f"tools/{file}.py"]
     return ["rarts-mm", name.replace("_", "-")]
 

@@ -8,7 +8,9 @@ def run(file: str) -> None:
     """Run the command that a file is named after, with the arguments of the command line."""
     try:
         from rarts_mm.console import run_command
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if type(error).__name__ == "StackError":
+            sys.exit(f"error: {error}")
         if error.name != "rarts_mm":
             raise
         sys.exit(

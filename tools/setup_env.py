@@ -49,7 +49,11 @@ def environment() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     env.setdefault("MAX_JOBS", str(max(1, min(os.cpu_count() or 1, memory >> 31))))
     env |= {flags: f"{env.get(flags, '')} -g0".strip() for flags in ("CFLAGS", "CXXFLAGS")}
-    return env | ({"CUDA_VISIBLE_DEVICES": "", "FORCE_CUDA": "0"} if env.get("MMCV_CPU") else {})
+    return env | (
+        {"CUDA_VISIBLE_DEVICES": "", "FORCE_CUDA": "0"}
+        if env.get("MMCV_CPU", "0") not in ("", "0")
+        else {}
+    )
 
 
 def run(*command: object, check: bool = True, **kwargs: object) -> bool:
@@ -65,13 +69,13 @@ def lists(*names: str, flag: str = "-r") -> list[object]:
 
 
 def can_compile() -> bool:
-    compiler = shutil.which(os.environ.get("CXX", "c++").split()[0])
+    compiler = shutil.which((os.environ.get("CXX") or "c++").split()[0])
     return bool(compiler) and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
 
 
 def install() -> None:
-    pip_works = (PYTHON, "-m", "pip", "--version")
-    if not (PYTHON.exists() and run(*pip_works, check=False, capture_output=True)):
+    same = f"import sys, pip; assert '{VERSION}' == '{{}}.{{}}'.format(*sys.version_info[:2])"
+    if not (PYTHON.exists() and run(PYTHON, "-c", same, check=False, capture_output=True)):
         shutil.rmtree(VENV, ignore_errors=True)
         run(getattr(sys, "_base_executable", None) or sys.executable, "-m", "venv", VENV)
     run(PYTHON, "-m", "pip", "install", "-q", UV, *lists("build"))

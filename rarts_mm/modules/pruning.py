@@ -57,7 +57,7 @@ def groups(
         include: what is looked at: paths of modules, names of groups, patterns such as ``'layer3.*'``.
         exclude: what is not, in the same way.
         heads: whether attentions lose whole heads. By default their heads get narrower, and go as a whole only
-            where they cannot, as in attention over channels.
+            in attention over channels, where nothing else is possible.
         forward: ``forward(model, example_inputs)``, where calling the model is not what shall be run.
 
     Returns:

@@ -40,6 +40,7 @@ from .result import Smaller
 
 Loss = Callable[[nn.Module, Any], Tensor]
 ALPHA_RATE = 3e-3
+WEIGHTS = {"lam": 1.0, "beta": 0.1}
 OptimizerOf = Callable[[list[nn.Parameter]], Optimizer]
 
 
@@ -68,7 +69,7 @@ class Search:
         alpha_optimizer: makes alpha's; Adam with a rate of 3e-3 by default.
         alternation: name or object of the rule: ``'RARTS'``, ``'RARTSJacobi'``, ``'DARTS1'``, ``'DARTS2'``,
             ``'MiLeNAS'``, ``'Joint'``.
-        lam, beta: lambda and beta of the Lagrangian.
+        lam, beta: lambda and beta of the Lagrangian, 1 and 0.1 by default; for alternations that have them.
         penalty: gamma of the L1 norm of alpha, or penalties of one's own.
         keep: the network that goes on: ``'auxiliary'`` (w) or ``'primary'`` (u).
         include, exclude, heads, forward: as for :func:`rarts_mm.groups`.
@@ -92,8 +93,8 @@ class Search:
         optimizer: OptimizerOf,
         alpha_optimizer: OptimizerOf | None = None,
         alternation: str | Alternation = "RARTS",
-        lam: float = 1.0,
-        beta: float = 0.1,
+        lam: float | None = None,
+        beta: float | None = None,
         penalty: float | Penalty | Iterable[Penalty] = 1e-4,
         keep: str = AUXILIARY,
         include: Names = EVERYWHERE,
@@ -119,6 +120,8 @@ class Search:
             raise ValueError(
                 f"There is nothing to score in the {type(model).__name__}.\n{self.groups}"
             )
+        # Layers that are at rest in a model that is trained, such as batch norms, stay so.
+        self._at_rest = [n for n, m in model.named_modules() if model.training and not m.training]
         self.networks = {AUXILIARY: copy.deepcopy(model)}
         attach(self.networks[AUXILIARY], self.groups)
         self.alpha = insert_scores(self.networks[AUXILIARY], EVERYWHERE, init)
@@ -132,7 +135,8 @@ class Search:
         if ALPHA in self._rule.players:
             alphas = alpha_optimizer or partial(torch.optim.Adam, lr=ALPHA_RATE)
             self.optimizers[ALPHA] = _made(alphas, self.alpha.values(), ALPHA)
-        lagrangian = Lagrangian(lam, beta, _penalties(penalty))
+        weights = _weights(self._rule, lam=lam, beta=beta)
+        lagrangian = Lagrangian(**weights, penalties=_penalties(penalty))
         lagrangian.bind(self.alpha)
         self._stepper = Stepper(self._players(), lagrangian)
 
@@ -154,6 +158,8 @@ class Search:
         """
         for network in self.networks.values():
             network.train()
+            for path in self._at_rest:
+                network.get_submodule(path).training = False
         losses = self._stepper.run(self._rule, _Losses(self, batch_a, batch_p))
         found = dict(losses)
         if ALPHA in self.optimizers:
@@ -197,6 +203,12 @@ class Search:
         proof = prove_slicing(scored, kept, model, forward=self._run, inputs=[self.inputs])
         widths = {name: len(index) for name, index in kept.items()}
         count = tuple(sum(p.numel() for p in each.parameters()) for each in (scored, model))
+        trained = {name: p.requires_grad for name, p in self.model.named_parameters()}
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trained[name])
+        modes = {path: module.training for path, module in self.model.named_modules()}
+        for path, module in model.named_modules():
+            module.training = modes.get(path, self.model.training)
         flop_counts = costs["flops"].whole, costs["flops"](widths)
         return Smaller(model, self.groups, kept, proof, count, flop_counts, cut)
 
@@ -207,22 +219,33 @@ class Search:
             ALPHA: {name: alpha.detach() for name, alpha in self.alpha.items()},
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
             "alternation": self._rule.state_dict(),
+            "penalties": [each.state_dict() for each in self._stepper.lagrangian.penalties],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave, in a search with the same arguments.
 
         Raises:
-            ValueError: it is that of another search.
+            ValueError: it is that of another search; nothing has been changed then.
         """
-        sizes = {name: alpha.numel() for name, alpha in self.alpha.items()}
-        found = {name: alpha.numel() for name, alpha in state[ALPHA].items()}
-        if found != sizes or state["networks"].keys() != self.networks.keys():
-            odd = next((n for n in {**sizes, **found} if sizes.get(n) != found.get(n)), "networks")
-            raise ValueError(
-                f"the state is of another search: it has {found.get(odd, 'no')} and this one "
-                f"{sizes.get(odd, 'no')} scores of {odd!r}"
+        mine = self.state_dict()
+        for what in ("networks", ALPHA, "optimizers"):
+            if state[what].keys() != mine[what].keys():
+                raise ValueError(
+                    f"the state is of another search: its {what} are {', '.join(state[what])}, this one's "
+                    f"{', '.join(mine[what])}"
+                )
+        shapes = {**mine["networks"], ALPHA: mine[ALPHA]}
+        for part, tensors in shapes.items():
+            found = state[ALPHA] if part == ALPHA else state["networks"][part]
+            odd = next(
+                (n for n in {**tensors, **found} if _shape(tensors, n) != _shape(found, n)), None
             )
+            if odd is not None:
+                raise ValueError(
+                    f"the state is of another search: {odd} of {part} is {_shape(found, odd)} in it and "
+                    f"{_shape(tensors, odd)} here"
+                )
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
         with torch.no_grad():
@@ -231,6 +254,9 @@ class Search:
         for name, each in self.optimizers.items():
             each.load_state_dict(state["optimizers"][name])
         self._rule.load_state_dict(state["alternation"])
+        pairs = zip(self._stepper.lagrangian.penalties, state["penalties"], strict=True)
+        for penalty, of_penalty in pairs:
+            penalty.load_state_dict(of_penalty)
 
     def _players(self) -> dict[str, Player]:
         of = {name: list(network.parameters()) for name, network in self.networks.items()}
@@ -239,6 +265,10 @@ class Search:
             name: Player([p for p in of[name] if p.requires_grad], optimizer)
             for name, optimizer in self.optimizers.items()
         }
+
+
+def _shape(tensors: Mapping[str, Any], name: str) -> tuple[int, ...] | str:
+    return tuple(tensors[name].shape) if name in tensors else "missing"
 
 
 class _Losses(Problem):
@@ -273,15 +303,25 @@ def _rule(alternation: str | Alternation) -> Alternation:
     return kind()
 
 
+def _weights(rule: Alternation, **given: float | None) -> dict[str, float]:
+    for name, value in given.items():
+        if value is not None and name not in rule.uses:
+            raise ValueError(
+                f"{name}={value!r} would do nothing: {type(rule).__name__} does not read it; leave it out"
+            )
+    return {name: WEIGHTS[name] if value is None else value for name, value in given.items()}
+
+
 def _made(optimizer: OptimizerOf, params: Iterable[nn.Parameter], name: str) -> Optimizer:
     trained = [p for p in params if p.requires_grad]
     if not trained:
         raise ValueError(f"nothing of {name!r} requires a gradient, so there is nothing to train")
-    made = optimizer(trained) if callable(optimizer) else optimizer
-    if not isinstance(made, Optimizer):
+    made = optimizer(trained) if callable(optimizer) else None
+    there = [p for group in getattr(made, "param_groups", ()) for p in group["params"]]
+    if not isinstance(made, Optimizer) or {*map(id, there)} != {*map(id, trained)}:
         raise ValueError(
             f"the optimizer of {name!r} must be made from parameters, as by functools.partial("
-            f"torch.optim.SGD, lr=0.01); got {type(made).__name__}"
+            f"torch.optim.SGD, lr=0.01), and move all of them; got {optimizer!r}"
         )
     closure = inspect.signature(type(made).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

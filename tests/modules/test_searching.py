@@ -92,7 +92,9 @@ def test_a_step_is_that_of_the_formulas():
 def test_every_alternation_ends_in_a_smaller_network(alternation, tmp_path):
     model = network()
     before = copy.deepcopy(model.state_dict())
-    found = search(model, alternation=alternation, penalty=[ProximalL1(gamma=1e-2)])
+    uses = rarts_mm.registry.ALTERNATIONS.get(alternation).uses
+    weights = {name: 0.3 if name in uses else None for name in ("lam", "beta")}
+    found = search(model, alternation=alternation, penalty=[ProximalL1(gamma=1e-2)], **weights)
     for number in range(2):
         losses = found.step(batch(number), batch(50 + number))
     assert losses["penalty"] > 0
@@ -152,7 +154,13 @@ def test_heads_and_inputs_by_name():
         (dict(alternation="RATS"), "RATS.*must be one of.*RARTS"),
         (dict(optimizer=torch.optim.LBFGS), "first-order"),
         (dict(optimizer=0.1), "made from parameters"),
-        (dict(keep="primary", alternation="DARTS1"), "keep='primary' is no network of DARTS1"),
+        (dict(optimizer=SGD(network().parameters())), "made from parameters"),
+        (dict(optimizer=lambda params: SGD(params[:1])), "move all of them"),
+        (dict(alternation="DARTS1", lam=0.5, beta=None), "lam=0.5 would do nothing"),
+        (
+            dict(keep="primary", alternation="DARTS1", lam=None, beta=None),
+            "keep='primary' is no network of DARTS1",
+        ),
         (dict(beta=-1.0), "beta"),
         (dict(include="nothing"), "nothing"),
     ],
@@ -176,3 +184,32 @@ def test_scores_that_nothing_has_moved_are_no_ranking():
     assert search().prune(0.4, criterion="magnitude").proof.error <= 1e-11
     with pytest.raises(ValueError, match="Give one of ratio"):
         search().prune()
+
+
+def test_frozen_layers_and_those_at_rest_stay_so():
+    model = network().train()
+    model[0].requires_grad_(False)
+    model[1].eval()
+    found = search(model)
+    before = copy.deepcopy(found.model[1].state_dict())
+    found.step(batch(1), batch(2))
+    assert torch.equal(found.model[1].running_mean, before["running_mean"])
+    result = found.prune(0.4)
+    assert not result.model[0].weight.requires_grad
+    assert result.model[3].weight.requires_grad
+    assert result.model.training
+    assert not result.model[1].training
+
+
+def test_the_state_of_another_search_is_refused_in_words():
+    state = search().state_dict()
+    other = search(alternation="DARTS1", lam=None, beta=None)
+    before = copy.deepcopy(other.model.state_dict())
+    with pytest.raises(
+        ValueError, match="its networks are auxiliary, primary, this one's auxiliary"
+    ):
+        other.load_state_dict(state)
+    state["networks"]["primary"]["0.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"0\.weight of primary is"):
+        search().load_state_dict(state)
+    assert all(torch.equal(v, before[k]) for k, v in other.model.state_dict().items())

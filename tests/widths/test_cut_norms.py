@@ -75,3 +75,19 @@ def test_cut_again_it_counts_the_original_channels():
         norm.weight, norm.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
         norm = sliced_norm(norm, chosen, size)
     torch.testing.assert_close(norm(x[:, left]), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 12), (3, 12, 5)])
+def test_a_group_norm_without_a_bias_or_without_positions(shape):
+    torch.manual_seed(0)
+    norm = uneven(nn.GroupNorm(3, 12))
+    norm.bias = None
+    left = torch.tensor([0, 4, 5, 7, 8, 9, 10])
+    x = torch.randn(*shape, dtype=torch.float64)
+    zeros = torch.zeros_like(x).index_copy(1, left, x[:, left])
+    wanted = norm(zeros)[:, left].detach()
+    norm.weight = nn.Parameter(norm.weight.detach()[left])
+    cut = sliced_norm(norm, left, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(cut(x[:, left]), wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(cut(x[:, left]), wanted, rtol=1e-12, atol=1e-12)

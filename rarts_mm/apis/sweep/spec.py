@@ -16,7 +16,8 @@ from rarts_mm.config_names import find_config
 
 from ..errors import UsageError
 
-RUN = [sys.executable, "-m", "rarts_mm"]
+# Without the current folder among the places of modules, where Python can: as the command itself does.
+RUN = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", "rarts_mm"]
 _KEYS = ("tool", "config", "work_dir", "arguments", "options", "grid", "slurm")
 _RUNNERS = ("compress", "train")
 # What a sweep gives itself, or gives all at once.

@@ -15,7 +15,7 @@ from .groups import ALONE, UNREAD, ChannelGroup, Frozen, Groups
 from .hosts import free_hosts
 from .rules import RULES, fallback
 from .scoring import keep_scorable
-from .tracing import Tracer
+from .tracing import FlowError, Tracer
 from .trial import try_groups
 from .uneven import uneven_copy
 from .watching import watch
@@ -34,8 +34,8 @@ def find_groups(
     differs, or does not run, is frozen. Where the network does not run all of itself in evaluation mode, it
     is also run with the branches that it has for training.
 
-    Of an attention the dimensions that all heads have go, so that heads get narrower. Where they cannot, as
-    a softmax is over them, or with ``heads``, heads go as a whole instead.
+    Of an attention the dimensions that all heads have go, so that heads get narrower. Where the trace
+    says that they cannot, as a softmax is over them, or with ``heads``, heads go as a whole instead.
 
     Args:
         network: any network; it is not changed.
@@ -45,14 +45,19 @@ def find_groups(
         heads: whether attentions lose whole heads rather than dimensions of each.
 
     Raises:
-        FlowError: the network does not run on the example.
+        FlowError: the network does not run on the example, or has no attention where ``heads`` asks for it.
     """
     exact = free_hosts(evaluation_copy(network, torch.float64))
     inputs = converted(inputs, torch.float64)
     traced = _traced(exact, inputs, forward)
     uneven = uneven_copy(exact, inputs, traced.groups.forward)
     groups = traced.groups
-    if whole := traced.attentions(None if heads else groups):
+    whole = traced.attentions(None if heads else groups)
+    if heads and not whole:
+        raise FlowError(
+            f"heads=True: in the {type(network).__name__} there is no attention whose heads could go"
+        )
+    if whole:
         groups = _traced(exact, inputs, forward, whole).groups
     try_groups(uneven, groups, inputs, groups.forward)
     if scored and groups.groups:
@@ -71,7 +76,17 @@ class _Traced(NamedTuple):
         of: dict[str, set[int]] = defaultdict(set)
         for path, layer in tracer.split:
             of[path].update(tracer.atoms.roots(layer).unique().tolist())
-        return frozenset(path for path in tracer.attentions if path in of and not of[path] & cut)
+        products = {
+            path: {root for each in layers for root in tracer.atoms.roots(each).unique().tolist()}
+            for path, layers in tracer.attentions.items()
+        }
+        found: set[str] = set()
+        for path, heads in of.items():
+            # Heads may be split in one module and multiplied in another.
+            there = {each for each, summed in products.items() if each == path or summed & heads}
+            if there and not heads & cut:
+                found |= {path, *there}
+        return frozenset(found)
 
 
 def _traced(

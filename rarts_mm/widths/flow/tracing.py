@@ -115,7 +115,7 @@ class Call:
     def contracts(self, layers: Layers) -> None:
         """Note that the operation multiplies two maps and sums over these, so that no layer reads them."""
         self._tracer.contracted += layers
-        self._tracer.attentions.add(self.where)
+        self._tracer.attentions.setdefault(self.where, []).extend(layers)
 
     @property
     def whole_heads(self) -> bool:
@@ -175,8 +175,8 @@ class Tracer(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.whole_heads = whole_heads
-        # Modules that multiply maps with each other, and what is taken apart into heads, with the module.
-        self.attentions: set[str] = set()
+        # Module -> what it multiplies maps over; and what is taken apart into heads, with the module.
+        self.attentions: dict[str, list[Tensor]] = {}
         self.split: list[tuple[str, Tensor]] = []
         # Tensor -> dimension -> lengths of its slices.
         self.slices: WeakTensorKeyDictionary = WeakTensorKeyDictionary()

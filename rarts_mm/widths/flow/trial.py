@@ -5,6 +5,7 @@ not run when it is cut is tried again with the numbers of the modules around it 
 then runs and computes what the masked network computes is right, and the rest is frozen.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ _EXACT_TRIES = 20
 _TIED_TRIES = 6
 # Modules around the one that does not run whose numbers are looked at: itself, a list that it is in, and what holds that.
 _AROUND = 3
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
 @dataclass(frozen=True)

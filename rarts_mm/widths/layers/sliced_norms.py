@@ -146,7 +146,7 @@ class SlicedGroupNorm(StrictWidths, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.input_scale is not None:
             x = x * self.input_scale.to(x.dtype).view(-1, *(1,) * (x.dim() - 2))
-        if _at_rest(x, self.weight):
+        if _at_rest(x, self.weight) and x.dim() > 2:
             return self._from_statistics(x)
         whole = self.num_groups * self.original
         shape = (x.shape[0], whole, *x.shape[2:])
@@ -176,7 +176,8 @@ class SlicedGroupNorm(StrictWidths, nn.Module):
         var = over_groups(rstd.pow(-2) - self.eps + offset.square())
         var = var + (1 - count / self.original) * means.square()
         factor = (var + self.eps).rsqrt()[:, group_of] * self.weight
-        shift = torch.addcmul(self.bias, offset, factor)
+        shift = offset * factor
+        shift = shift if self.bias is None else shift + self.bias
         # As one pass over each map, which a product and a sum that are broadcast are not.
         return F.batch_norm(
             y.view(1, -1, y.shape[-1]),

@@ -578,3 +578,24 @@ class AsksForFloat32(nn.Module):
             -1, dtype=torch.float32
         ).view(x.shape)
         return self.head(self.norm(x.mean((2, 3)).float()).type_as(x))
+
+
+class ProductElsewhere(nn.Module):
+    """Heads that are split in one module and multiplied in another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.product = 4, Product()
+        self.stem, self.qkv = nn.Linear(6, 10), nn.Linear(10, 3 * 20)
+        self.out, self.head = nn.Linear(20, 10), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.head(x + self.out(self.product(q, k, v).transpose(1, 2).reshape(b, n, -1)))
+
+
+class Product(nn.Module):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (q @ k.transpose(-2, -1) / 3).softmax(-1) @ v

@@ -29,6 +29,7 @@ INPUTS = {
     networks.ChannelAttention: [(2, 7, 6)],
     networks.TalkingHeads: [(2, 7, 6)],
     networks.OwnParts: [(2, 7, 6)],
+    networks.ProductElsewhere: [(2, 7, 6)],
 }
 # Network -> sizes of its groups by the layer that writes them first.
 FOUND = {
@@ -166,6 +167,7 @@ def test_an_example_that_the_network_refuses_names_the_module():
         (networks.FusedAttention, {"stem": 12, "qkv": 2}),
         (networks.TalkingHeads, {"stem": 10, "qkv": 4, "before": 4}),
         (networks.OwnParts, {"stem": 10, "qkv": 2}),
+        (networks.ProductElsewhere, {"stem": 10, "qkv": 4}),
         # Heads as wide as the stream by their number: with each goes a part of the stream.
         (networks.ReducedAttention, {"stem": 2}),
     ],
@@ -182,3 +184,8 @@ def test_whole_heads(kind, sizes):
         found = outputs_in(compute(smaller, inputs, call))
     for a, b in zip(wanted, found, strict=True):
         assert (a - b).abs().max() <= 1e-11 * a.abs().max()
+
+
+def test_heads_are_asked_for_where_there_are_none():
+    with pytest.raises(FlowError, match="heads=True: in the Plain there is no attention"):
+        find_groups(networks.Plain(), example(networks.Plain), call, heads=True)
