@@ -69,8 +69,9 @@ def test_a_job_for_each_combination(config, tmp_path):
     tail = [str(config), "--ratio", "0.2", "0.4", "--control", "--scope", "global", "--scratch"]
     tail += ["--work-dir", str(tmp_path / "work" / first.name), "--cfg-options"]
     tail += ["optim_wrapper.beta=0.5", "optim_wrapper.lam=0.5", "randomness.seed=0"]
-    assert first.command[2:] == [*tail, "model.milestones=[1,2]"]
-    assert first.command[1] == str(ROOT / "tools/compress.py")
+    assert first.asks == [*tail, "model.milestones=[1,2]"]
+    assert first.command[0] == sys.executable
+    assert first.command[-len(first.asks) - 3 : -len(first.asks)] == ["-m", "rarts_mm", "compress"]
     assert "--scratch" not in sweep.jobs[2].command
     status, text, _ = run_tool("sweep", spec, "--list")
     assert status == 0
