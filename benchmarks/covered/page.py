@@ -11,7 +11,7 @@ HEAD = """# Which networks can be cut whole
 
 `python benchmarks/cut_coverage.py --page docs/coverage.md` wrote this page. One network of each family, weights random and uneven, float64; groups of channels are found by running it once ([how](any-module.md)), and 30 % or 60 % of each group's channels are cut at random.
 
-*in groups*: share of the parameters (FLOPs) that lie in layers which get smaller. *left*: share of the parameters that is left at 30 % and at 60 %. *difference*: max |cut - masked| / max |masked|, the worse of both. *peer*: Torch-Pruning at 40 % of every layer, default use: whether the network runs afterwards; it proves nothing.
+*in groups*: share of the parameters that training changes (of the FLOPs) that lie in layers which get smaller. *left*: share of the parameters that is left at 30 % and at 60 %. *difference*: max |cut - masked| / max |masked|, the worse of both. *peer*: Torch-Pruning at 40 % of every layer, default use: whether the network runs afterwards; it proves nothing.
 
 Each network is measured with the code of its day, beside other work: seconds are upper bounds, and newer code may cut more.
 """
