@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import shutil
+import sys
 import time
 import warnings
 from multiprocessing import forkserver
@@ -33,8 +34,10 @@ LAYOUT, yapf_api.FormatCode = yapf_api.FormatCode, _not_laid_out
 
 
 def load_tool(name: str) -> ModuleType:
-    """A command's module, to call its ``main`` as the command line does."""
-    return importlib.import_module(f"rarts_mm.commands.{name}")
+    """A command's module, to call its ``main`` as the command line does; imported anew, as in each of these."""
+    name = f"rarts_mm.commands.{name}"
+    sys.modules.pop(name, None)
+    return importlib.import_module(name)
 
 
 def forget_runs() -> None:

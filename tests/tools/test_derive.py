@@ -281,7 +281,8 @@ def test_folders_without_a_topology_search(tmp_path, monkeypatch):
     folder = write_search(tmp_path / "width", config=width)
     message = refused(folder)
     assert "holds a search in a WidthSpace" in message
-    assert f"python tools/prune.py {folder / 'search.py'} {folder / 'epoch_50.pth'}" in message
+    # Outside of the checkout.
+    assert f"rarts-mm prune {folder / 'search.py'} {folder / 'epoch_50.pth'}" in message
 
 
 @pytest.mark.parametrize(
