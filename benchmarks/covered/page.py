@@ -35,7 +35,11 @@ def _summary(rows: Sequence[Mapping]) -> str:
     cut = [row for row in done if row["groups"]]
     worst = max((max(row["errors"].values()) for row in cut), default=0.0)
     runs = [row for row in done if row["peer"] == "runs"]
-    peers = [row for row in done if row["peer"] not in ("not installed", "detectors are not run")]
+    peers = [
+        row
+        for row in done
+        if row["peer"] not in ("not installed", "not run", "detectors are not run")
+    ]
     text = (
         f"{len(large)} of {len(rows)} have at least 90 % of their parameters in groups; "
         f"the largest difference is {worst:.0e}."
