@@ -16,7 +16,8 @@ def end_without_traceback() -> None:
     """Let SIGINT end this process as it ends any program, if it is one of this project's commands.
 
     Told to make room, it ends with the status of that: there is nothing to save yet. Until
-    :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it was. A program of somebody else's, which imports this package, keeps what it has.
+    :func:`rarts_mm.apis.command_line.run` listens, Python would print where in the libraries it was. A
+    program of somebody else's, which imports this package, keeps what it has.
     """
     program = getattr(sys.modules["__main__"], "__file__", None)
     # While `python -m rarts_mm` imports the package it has no file yet.

@@ -30,6 +30,9 @@ NO_COMPILER = f"""error: no working C++ compiler, or no headers of Python {VERSI
 onedl-mmcv, so that it must be compiled. Install them (Debian, Ubuntu: sudo apt install g++ python{VERSION}-dev; \
 Fedora: sudo dnf install gcc-c++ python{VERSION}-devel; macOS: xcode-select --install), or name a folder with a \
 wheel: PIP_FIND_LINKS=/folder make setup"""
+BUILDING = """Where torch sees a GPU, the build takes a CUDA toolkit of torch's version (CUDA_HOME), or leaves the GPU \
+out: MMCV_CPU=1 make setup. Out of memory: MAX_JOBS=1 make setup.
+"""
 
 
 def environment() -> dict[str, str]:
@@ -46,8 +49,16 @@ def environment() -> dict[str, str]:
             env.setdefault(theirs, ",".join(env[ours].split()))
     env |= {"UV_LINK_MODE": env.get("UV_LINK_MODE", "copy"), "MMCV_WITH_OPS": "1"}
     # A compiler takes 2 GiB; most of what it writes would be debug information.
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    env.setdefault("MAX_JOBS", str(max(1, min(os.cpu_count() or 1, memory >> 31))))
+    limit, memory = (
+        Path("/sys/fs/cgroup/memory.max"),
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+    if limit.is_file() and (bound := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(bound))
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    env.setdefault("MAX_JOBS", str(max(1, min(cores, memory >> 31))))
     env |= {flags: f"{env.get(flags, '')} -g0".strip() for flags in ("CFLAGS", "CXXFLAGS")}
     return env | (
         {"CUDA_VISIBLE_DEVICES": "", "FORCE_CUDA": "0"}
@@ -56,11 +67,13 @@ def environment() -> dict[str, str]:
     )
 
 
-def run(*command: object, check: bool = True, **kwargs: object) -> bool:
+def run(*command: object, check: bool = True, advice: str = "", **kwargs: object) -> bool:
     words = [str(word) for word in command]
     done = subprocess.run(words, env=environment(), check=False, cwd=ROOT, **kwargs)
     if check and done.returncode:
-        sys.exit(f"error: set-up stopped at: {' '.join(words)}\nRepeat the command to go on.")
+        sys.exit(
+            f"error: set-up stopped at: {' '.join(words)}\n{advice}Repeat the command to go on."
+        )
     return done.returncode == 0
 
 
@@ -79,12 +92,9 @@ def install() -> None:
         shutil.rmtree(VENV, ignore_errors=True)
         run(getattr(sys, "_base_executable", None) or sys.executable, "-m", "venv", VENV)
     run(PYTHON, "-m", "pip", "install", "-q", UV, *lists("build"))
-    mmcv, quiet = (
-        (PYTHON, "-m", "pip", "install", "--no-deps", "--no-build-isolation"),
-        dict(capture_output=True),
-    )
+    mmcv = (PYTHON, "-m", "pip", "install", "--no-deps", "--no-build-isolation")
     dry = (*mmcv, "--dry-run", "--only-binary", ":all:", *lists("mmcv"))
-    if not run(*dry, check=False, **quiet) and not can_compile():
+    if not run(*dry, check=False, capture_output=True) and not can_compile():
         sys.exit(NO_COMPILER)
     add = (VENV / "bin" / "uv", "pip", "install")
     run(*add, *lists("torch"), *lists("constraints", "main", "build", flag="-c"))
@@ -93,18 +103,12 @@ def install() -> None:
     print(
         "set-up: onedl-mmcv, whose operators are compiled where there is no ready wheel", flush=True
     )
-    run(*mmcv, *lists("mmcv"))
+    run(*mmcv, *lists("mmcv"), advice=BUILDING)
     run(*add, "--no-deps", "--no-build-isolation", "-e", ROOT)
-    if not run(PYTHON, "-c", WORKS, check=False, **quiet):
+    if not run(PYTHON, "-c", WORKS, check=False, capture_output=True):
         # Operators of another torch, from a wheel or pip's cache.
-        run(
-            *mmcv,
-            "--force-reinstall",
-            "--no-cache-dir",
-            "--no-binary",
-            "onedl-mmcv",
-            *lists("mmcv"),
-        )
+        anew = ("--force-reinstall", "--no-cache-dir", "--no-binary", "onedl-mmcv")
+        run(*mmcv, *anew, *lists("mmcv"), advice=BUILDING)
         run(PYTHON, "-c", WORKS)
 
 

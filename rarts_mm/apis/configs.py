@@ -42,7 +42,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     try:
         cfg = Config.fromfile(path)
         leave_out_helpers(cfg)
-        _leave_out_own_scope(cfg._cfg_dict)
+        _leave_out_own_scope(list(cfg.values()))
         if is_search(cfg):
             keep_iterations(cfg, path)
     except _UNREADABLE as error:

@@ -8,8 +8,6 @@ from rarts_mm.widths import rank_scores
 from rarts_mm.widths.budgets import WidthCost, keep_within
 from rarts_mm.widths.flow import Groups
 
-ASKED = ("ratio", "params", "flops")
-
 
 def asked_for(**given: float | None) -> tuple[str, float]:
     """The one of ``ratio``, ``params`` and ``flops`` that is given, and its value.

@@ -155,11 +155,7 @@ def prune(
     cut = Cut.of(found, kept)
     smaller = cut_network(copy.deepcopy(model), cut)
     proof = _prove(model, found, cut, example_inputs)
-    widths = {name: len(index) for name, index in kept.items()}
-    count = tuple(sum(p.numel() for p in each.parameters()) for each in (model, smaller))
-    return Smaller(
-        smaller, found, kept, proof, count, (costs["flops"].whole, costs["flops"](widths)), cut
-    )
+    return Smaller.of(model, smaller, found, kept, proof, costs["flops"], cut)
 
 
 def _derivatives(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from rarts_mm.widths.budgets import WidthCost
 from rarts_mm.widths.flow import Groups
 from rarts_mm.widths.flow.record import Cut
 from rarts_mm.widths.proof import Proof
@@ -32,6 +33,22 @@ class Smaller:
     parameters: tuple[int, int]
     flops: tuple[int, int]
     cut: Cut = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        before: nn.Module,
+        after: nn.Module,
+        groups: Groups,
+        kept: Mapping[str, Tensor],
+        proof: Proof,
+        flops: WidthCost,
+        cut: Cut,
+    ) -> "Smaller":
+        """From the networks before and after, with what they cost."""
+        parameters = tuple(sum(p.numel() for p in each.parameters()) for each in (before, after))
+        left = flops({name: len(index) for name, index in kept.items()})
+        return cls(after, groups, kept, proof, parameters, (flops.whole, left), cut)
 
     @property
     def widths(self) -> dict[str, int]:

@@ -193,24 +193,14 @@ class Search:
             ProofError: the result differs from the network with these scores at zero; please report it.
         """
         asked = asked_for(ratio=ratio, params=params, flops=flops)
-        scored = copy.deepcopy(self.model).requires_grad_(True)
-        scored.train(False)
+        scored = copy.deepcopy(self.model)
         costs = {"params": parameter_cost(scored, self.groups), "flops": flop_cost(self.groups)}
         ranked = importance(scored, criterion, seed, cost=costs["params"])
         kept = choose(self.groups, ranked, costs, asked, round_to, min_keep, scope)
         cut = group_cut(scored, kept)
         model = slice_network(copy.deepcopy(scored), kept)
         proof = prove_slicing(scored, kept, model, forward=self._run, inputs=[self.inputs])
-        widths = {name: len(index) for name, index in kept.items()}
-        count = tuple(sum(p.numel() for p in each.parameters()) for each in (scored, model))
-        trained = {name: p.requires_grad for name, p in self.model.named_parameters()}
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(trained[name])
-        modes = {path: module.training for path, module in self.model.named_modules()}
-        for path, module in model.named_modules():
-            module.training = modes.get(path, self.model.training)
-        flop_counts = costs["flops"].whole, costs["flops"](widths)
-        return Smaller(model, self.groups, kept, proof, count, flop_counts, cut)
+        return Smaller.of(scored, model, self.groups, kept, proof, costs["flops"], cut)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a search consists of beside its arguments, to go on another day."""

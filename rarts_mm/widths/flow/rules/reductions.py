@@ -37,11 +37,17 @@ def _over(call: Call, layer: Tensor, dims: list[int], keep: bool) -> list[Tensor
     if not others:
         call.freeze(layer, f"{call.name} over channels")
         return []
+    layer = _united(call, layer, dims)
+    return [layer if keep else _without(layer, dims)]
+
+
+def _united(call: Call, layer: Tensor, dims: list[int]) -> Tensor:
+    """A layer whose atoms along some dimensions can only go together."""
     for dim in dims:
         largest = layer.amax(dim, keepdim=True)
         call.atoms.unite(largest, layer)
         layer = largest
-    return [layer if keep else _without(layer, dims)]
+    return layer
 
 
 def _adds_up(call: Call) -> bool:
@@ -90,11 +96,7 @@ def _of_heads(call: Call, layer: Tensor, dims: list[int]) -> Tensor:
     """A layer in which what one head depends on together can only go together."""
     if all(layer.shape[dim] == 1 for dim in range(layer.dim()) if dim not in dims):
         return layer
-    for dim in dims:
-        largest = layer.amax(dim, keepdim=True)
-        call.atoms.unite(largest, layer)
-        layer = largest
-    return layer
+    return _united(call, layer, dims)
 
 
 _SUMS, _ROOTS = ("sum", "nansum"), ("linalg_vector_norm", "norm")
